@@ -1,0 +1,270 @@
+"""The command line: `evomerge search` hands over to Hydra, the rest are plain subcommands.
+
+Exit status 0 on success, 2 for a wrong request and 1 for failed work, each with one line on standard error. This
+file knows nothing about merging or scoring; it imports the rooms when a command needs them, so that `evomerge zoo`
+is quick.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from evomerge import __version__
+from evomerge.errors import EvomergeError, UsageError, WorkError
+
+DESCRIPTION = """Find the best way to merge fine-tuned language models.
+
+  evomerge search [HYDRA OVERRIDES]   run or resume a search; -m sweeps. Try: evomerge search experiment=quickstart
+                                      (evomerge search --help lists the configuration groups)
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if arguments[:1] == ["search"]:
+            return _search(arguments[1:])
+        options = _parser().parse_args(arguments)
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except UsageError as error:
+        return _refuse(str(error), 2)
+    except EvomergeError as error:
+        return _refuse(str(error), 1)
+    except KeyboardInterrupt:
+        return _refuse("interrupted; what was recorded is safe, the same command goes on from there", 130)
+    except BrokenPipeError:  # `evomerge front RUN | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _refuse(f"{where}{error.strerror or error}", 1)
+
+
+def _refuse(message: str, status: int) -> int:
+    print(f"evomerge: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose refusals are one line, like all others."""
+
+    def error(self, message: str) -> Any:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="evomerge", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"evomerge {__version__}")
+    commands = parser.add_subparsers(title="other commands", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    evaluate = commands.add_parser("evaluate", help="score a model or a recipe on tasks")
+    evaluate.add_argument("model", metavar="MODEL_OR_RECIPE", help="directory, hub id, zoo:NAME, or a recipe's .yaml")
+    evaluate.add_argument("--tasks", required=True, help="task names, with commas between them, or paths of YAML files")
+    evaluate.add_argument("--split", default="report", choices=["search", "selection", "report"])
+    evaluate.add_argument("--limit", type=int, metavar="N", help="score the first N items of the split only")
+    evaluate.add_argument(
+        "--out", type=Path, metavar="FILE.json", help="write every item's prompt hash, answer and score"
+    )
+    evaluate.add_argument("--batch-size", type=int, default=64)
+    evaluate.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    evaluate.add_argument("--device", default="auto")
+    evaluate.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="TASK.SPLIT=FILE",
+        help="read a task's data set split from a local file",
+    )
+    evaluate.add_argument("--allow-code-execution", action="store_true", help="run the code that the model writes")
+    evaluate.set_defaults(command=_evaluate)
+
+    merge = commands.add_parser("merge", help="write the model that a recipe describes")
+    merge.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
+    merge.add_argument("out", type=Path, metavar="OUT_DIR")
+    merge.add_argument("--threads", type=int, default=0, help="0: as many as there are processors")
+    merge.set_defaults(command=_merge)
+
+    front = commands.add_parser("front", help="show the front of a run: candidates that no other beats on every task")
+    front.add_argument("run", type=Path, metavar="RUN_DIR")
+    front.add_argument("--prefer", action="append", default=[], metavar="TASK=WEIGHT", help="order by weighted scores")
+    front.add_argument("--json", action="store_true", help="as JSON")
+    front.set_defaults(command=_front)
+
+    export = commands.add_parser("export", help="write the model of a run's candidate, checked bit for bit")
+    export.add_argument("run", type=Path, metavar="RUN_DIR")
+    export.add_argument("out", type=Path, metavar="OUT_DIR")
+    export.add_argument(
+        "--pick", default="best", help="best (on the selection split), knee (of the front), or a number"
+    )
+    export.add_argument(
+        "--prefer", action="append", default=[], metavar="TASK=WEIGHT", help="the front's best by weights"
+    )
+    export.add_argument("--threads", type=int, default=0, help="0: as many as there are processors")
+    export.set_defaults(command=_export)
+
+    zoo = commands.add_parser("zoo", help="list the tiny models that ship with evomerge, or print one's path")
+    zoo.add_argument("name", nargs="?")
+    zoo.set_defaults(command=_zoo)
+    return parser
+
+
+def _quiet() -> None:
+    """Keep the libraries off the terminal: their bars, warnings and logs are not for our users."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.simplefilter("ignore")
+    for name in ("transformers", "datasets", "lm_eval", "accelerate", "huggingface_hub", "hydra", "optuna", "cma"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    datasets.disable_progress_bars()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+# ---- search ----------------------------------------------------------------------------------------------------------
+
+
+def _search(arguments: list[str]) -> int:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of being printed with a traceback
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from evomerge.config import conf_dir, explain_override
+
+    def job(composed: DictConfig) -> float:
+        from evomerge.search.config import SearchConfig
+        from evomerge.search.start import run_search
+
+        data = cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True))
+        running = HydraConfig.get()
+        in_sweep = running.mode == RunMode.MULTIRUN
+        directory = Path(running.runtime.output_dir)
+        _quiet()
+        return run_search(SearchConfig.from_dict(data), data, directory, open_report=not in_sweep)
+
+    sys.argv = ["evomerge search", *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(explain_override(error)) from None
+    from evomerge.search.sweep import finished_sweeps, report_winner
+
+    for sweep in finished_sweeps:
+        report_winner(sweep)
+    return 0
+
+
+# ---- the other commands ----------------------------------------------------------------------------------------------
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    _quiet()
+    from evomerge.search.evaluate import evaluate
+
+    report = evaluate(
+        options.model,
+        tasks=options.tasks.split(","),
+        split=options.split,
+        limit=options.limit,
+        batch_size=options.batch_size,
+        dtype=options.dtype,
+        device=options.device,
+        data=dict(_pairs(options.data, "--data")),
+        allow_code_execution=options.allow_code_execution,
+    )
+    if options.out:
+        try:
+            options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise WorkError(f"{options.out}: cannot be written: {error.strerror}") from None
+    return 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+    _quiet()
+    from evomerge.merging import export
+    from evomerge.recipes import Recipe
+    from evomerge.reporting.card import card
+
+    recipe = Recipe.load(options.recipe)
+    report = export(recipe, options.out, threads=_threads(options.threads), card=card(recipe))
+    print(f"{options.out}: {len(report.files)} files, fingerprint {report.fingerprint}")
+    return 0
+
+
+def _front(options: argparse.Namespace) -> int:
+    from evomerge.search.show import front_json, front_table
+
+    weights = _weights(options.prefer)
+    if options.json:
+        print(json.dumps(front_json(options.run, weights), indent=1))
+    else:
+        front_table(options.run, weights)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    _quiet()
+    from evomerge.search.show import export_trial
+
+    if options.prefer and options.pick != "best":
+        raise UsageError("--pick and --prefer exclude each other; give one")
+    report = export_trial(
+        options.run, options.out, pick=options.pick, prefer=_weights(options.prefer), threads=_threads(options.threads)
+    )
+    print(f"{options.out}: {len(report.files)} files, fingerprint {report.fingerprint}, as it was scored")
+    return 0
+
+
+def _zoo(options: argparse.Namespace) -> int:
+    from evomerge.zoo import MODELS, model_path
+
+    if options.name:
+        print(model_path(options.name))
+    else:
+        for name, description in MODELS.items():
+            print(f"zoo:{name:<10} {description}")
+    return 0
+
+
+def _pairs(texts: Sequence[str], option: str) -> list[tuple[str, str]]:
+    pairs = [text.partition("=") for text in texts]
+    for text, (key, _, value) in zip(texts, pairs, strict=True):
+        if not key or not value:
+            raise UsageError(f"{option} {text!r}: write NAME=VALUE")
+    return [(key, value) for key, _, value in pairs]
+
+
+def _weights(texts: Sequence[str]) -> Mapping[str, float]:
+    weights: dict[str, float] = {}
+    for key, value in _pairs(texts, "--prefer"):
+        try:
+            weights[key] = float(value)
+        except ValueError:
+            raise UsageError(f"--prefer {key}={value}: the weight is not a number") from None
+        if not 0 <= weights[key] < float("inf"):
+            raise UsageError(f"--prefer {key}={value}: the weight must be a finite number >= 0")
+    return weights
+
+
+def _threads(number: int) -> int:
+    if number < 0:
+        raise UsageError(f"--threads {number}: must be 0 or more")
+    return number or len(os.sched_getaffinity(0))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

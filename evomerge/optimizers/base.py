@@ -1,0 +1,127 @@
+"""What every optimizer is: a thing that is asked for points of the unit cube and told what became of them.
+
+An optimizer knows dimensions and scores, never models. The search loop calls it like this:
+
+1. it is built with the dimensions of the space, the objectives and a seed;
+2. `tell` is called for the baselines that lie in the space: points that it never asked for, its starting points;
+3. `ask(n)` whenever workers are idle; fewer than n proposals (or none) means: wait for results;
+4. `tell` for each proposal once, in any order, with a `Result` or a `Failure`;
+5. `state_dict` may be called between any two calls; `load_state_dict` on a fresh object of the same kind, dimensions,
+   objectives and seed gives one that will propose the same points.
+
+The next proposals are a function of the order of asks and tells alone: no clock, no global random state.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evomerge.recipes import Dimension
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One thing to be made large.
+
+    Attributes:
+        name: the task's name.
+        low: score of the base (the zero of the normalised scale), None until it is known.
+        high: score of the best expert on this task (the one of the normalised scale), None until it is known.
+        weight: importance in a weighted sum.
+    """
+
+    name: str
+    low: float | None = None
+    high: float | None = None
+    weight: float = 1.0
+
+    def normalise(self, value: float) -> float:
+        """Map a score to (value - low) / (high - low); where the two are unknown or equal, return it as it is."""
+        if self.low is None or self.high is None or self.high <= self.low:
+            return value
+        return (value - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A point to be scored. `number` is unique in a run; `vector` has one coordinate in [0, 1] a dimension."""
+
+    number: int
+    vector: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a proposal.
+
+    Attributes:
+        values: one score an objective, larger is better.
+        errors: the standard error of each.
+        items: how many items each score is a mean over.
+        cut_short: a race stopped it before all its items were scored.
+    """
+
+    values: tuple[float, ...]
+    errors: tuple[float, ...]
+    items: tuple[int, ...]
+    cut_short: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A proposal that got no score. A class of its own, never a number. `kind` is a short word: nan, memory, error."""
+
+    kind: str
+    message: str
+
+
+class Optimizer(ABC):
+    """Base class of all optimizers.
+
+    Args:
+        dimensions: the coordinates of the space, at least one.
+        objectives: what to maximise, at least one; with `low` and `high` where the baselines are known.
+        seed: seed of the optimizer's own generators.
+        first_number: the number of the first proposal (the baselines took those before).
+    """
+
+    #: More than one objective is optimised as a front; others see one number, by the run's scalarisation.
+    multi_objective = False
+
+    def __init__(
+        self,
+        dimensions: Sequence[Dimension],
+        objectives: Sequence[Objective],
+        *,
+        seed: int,
+        first_number: int = 0,
+    ) -> None:
+        if not dimensions or not objectives:
+            raise ValueError("an optimizer needs at least one dimension and one objective")
+        self.dimensions = tuple(dimensions)
+        self.objectives = tuple(objectives)
+        self.seed = seed
+        self.next_number = first_number
+
+    @abstractmethod
+    def ask(self, n: int = 1) -> list[Proposal]:
+        """Return up to `n` new proposals; fewer or none means that results are needed first."""
+
+    @abstractmethod
+    def tell(self, proposal: Proposal, outcome: Result | Failure) -> None:
+        """Take in what became of a proposal, its own or a foreign one (a baseline)."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything the future proposals depend on, as plain JSON data."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a state that `state_dict` returned."""
+
+    def _number(self, vector: Sequence[float]) -> Proposal:
+        """Wrap a vector as the next proposal, clipped to the cube (rounding may leave it by an ulp)."""
+        proposal = Proposal(self.next_number, tuple(min(max(float(u), 0.0), 1.0) for u in vector))
+        self.next_number += 1
+        return proposal

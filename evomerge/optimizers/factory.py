@@ -1,0 +1,57 @@
+"""Optimizers by name, for configurations. This file knows nothing about how they work."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from evomerge.errors import UsageError, nearest, refuse_unknown
+from evomerge.optimizers.base import Objective, Optimizer
+from evomerge.optimizers.cmaes import CmaEs
+from evomerge.optimizers.optuna_adapter import Tpe
+from evomerge.optimizers.random import RandomSearch
+from evomerge.optimizers.scalarization import scalarization as scalarization_by_name
+from evomerge.optimizers.sobol import SobolSearch
+from evomerge.recipes import Dimension
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "random": RandomSearch,
+    "sobol": SobolSearch,
+    "cmaes": CmaEs,
+    "tpe": Tpe,
+}
+
+_NOT_OPTIONS = ("dimensions", "objectives", "seed", "first_number", "scalarization")
+
+
+def create(
+    name: str,
+    dimensions: Sequence[Dimension],
+    objectives: Sequence[Objective],
+    *,
+    seed: int,
+    first_number: int = 0,
+    scalarization: str = "weighted_sum",
+    **options: Any,
+) -> Optimizer:
+    """Build an optimizer.
+
+    Args:
+        name: one of `OPTIMIZERS`.
+        dimensions, objectives, seed, first_number: as in `Optimizer`.
+        scalarization: weighted_sum or maximin; used by optimizers that know one objective only.
+        options: the optimizer's own, as its class documents them.
+
+    Raises `UsageError` for an unknown name, scalarization or option.
+    """
+    if name not in OPTIMIZERS:
+        raise UsageError(f"unknown optimizer {name!r}; {nearest(name, OPTIMIZERS)}")
+    build = OPTIMIZERS[name]
+    joined = scalarization_by_name(scalarization)
+    known = inspect.signature(build).parameters
+    own = [option for option in known if option not in _NOT_OPTIONS]
+    if options and not own:
+        raise UsageError(f"optimizer {name} has no options; remove {next(iter(options))!r}")
+    refuse_unknown(options, own, f"optimizer {name}")
+    if "scalarization" in known:
+        options["scalarization"] = joined
+    return build(dimensions, objectives, seed=seed, first_number=first_number, **options)

@@ -1,0 +1,142 @@
+"""What the optimizers share: the bookkeeping of asks and tells, and a state that is the record of both.
+
+The state of an optimizer is the list of what happened to it, in order; loading it lets all that happen once more to a
+fresh object and checks that the same points come out. That is exact for any optimizer whose proposals are a function of
+the order of events, and costs what the asks cost (milliseconds each). `ask(n)` is `ask(1)` n times, and an ask that
+returns nothing leaves no trace, so neither the sizes of asks nor the empty ones need to be recorded. This file knows
+nothing about how points are found.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evomerge.errors import WorkError
+from evomerge.optimizers.base import Failure, Objective, Optimizer, Proposal, Result
+from evomerge.recipes import Dimension
+
+STATE_VERSION = 1
+
+
+class ReplayedOptimizer(Optimizer):
+    """Base of optimizers that need to write two methods only: `_propose` and `_learn`.
+
+    Numbers below `first_number` belong to foreign points (baselines); those from there on are the optimizer's own.
+    `tell` raises `ValueError` for a number told twice, for one of its own range that it never asked for or with another
+    vector, and for results that do not fit the objectives or are not finite (that would be a `Failure`).
+    """
+
+    def __init__(
+        self,
+        dimensions: Sequence[Dimension],
+        objectives: Sequence[Objective],
+        *,
+        seed: int,
+        first_number: int = 0,
+    ) -> None:
+        if seed < 0:
+            raise ValueError(f"seed {seed} must be a whole number >= 0")
+        super().__init__(dimensions, objectives, seed=seed, first_number=first_number)
+        self.first_number = first_number
+        self._waiting: dict[int, Proposal] = {}
+        self._told: set[int] = set()
+        self._events: list[dict[str, Any]] = []
+
+    @abstractmethod
+    def _propose(self) -> Sequence[float] | None:
+        """Return the vector of proposal `self.next_number`, or None, with nothing changed, to wait for results."""
+
+    @abstractmethod
+    def _learn(self, proposal: Proposal, outcome: Result | Failure, *, own: bool) -> None:
+        """Take in what became of a proposal; `own` is false for a foreign point."""
+
+    def ask(self, n: int = 1) -> list[Proposal]:
+        """Return up to `n` new proposals; fewer or none means that results are needed first."""
+        proposals: list[Proposal] = []
+        while len(proposals) < n and (vector := self._propose()) is not None:
+            proposal = self._number(vector)
+            self._waiting[proposal.number] = proposal
+            self._events.append({"ask": proposal.number, "vector": list(proposal.vector)})
+            proposals.append(proposal)
+        return proposals
+
+    def tell(self, proposal: Proposal, outcome: Result | Failure) -> None:
+        """Take in what became of a proposal, its own or a foreign one (a baseline)."""
+        number, own = proposal.number, proposal.number >= self.first_number
+        if number in self._told:
+            raise ValueError(f"proposal {number} was told before")
+        if own and self._waiting.get(number) != proposal:
+            raise ValueError(f"proposal {number} was never asked for")
+        if len(proposal.vector) != len(self.dimensions) or not all(0.0 <= u <= 1.0 for u in proposal.vector):
+            raise ValueError(f"proposal {number} is no point of the {len(self.dimensions)}-dimensional unit cube")
+        if isinstance(outcome, Result):
+            self._check(number, outcome)
+        self._waiting.pop(number, None)
+        self._told.add(number)
+        event: dict[str, Any] = {"tell": number, **_plain(outcome)}
+        if not own:
+            event["vector"] = list(proposal.vector)
+        self._events.append(event)
+        self._learn(proposal, outcome, own=own)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the record of all asks and tells, as plain JSON data."""
+        return {**self._identity(), "events": [dict(event) for event in self._events]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Replay a state that `state_dict` returned.
+
+        Raises `ValueError` where this object is not fresh or the state is another optimizer's, and `WorkError` where a
+        replayed proposal comes out different (a library has changed since).
+        """
+        if self._events:
+            raise ValueError("a state can only be loaded into a fresh optimizer")
+        for key, value in self._identity().items():
+            if state.get(key) != value:
+                raise ValueError(f"the state has {key} {state.get(key)!r}, this optimizer {value!r}")
+        for event in state["events"]:
+            if "ask" in event:
+                asked = Proposal(event["ask"], tuple(event["vector"]))
+                if self.ask(1) != [asked]:
+                    raise WorkError(
+                        f"optimizer {type(self).__name__}: proposal {asked.number} comes out different on replay; "
+                        "resume with the library versions that the run began with"
+                    )
+            else:
+                number = event["tell"]
+                proposal = Proposal(number, tuple(event["vector"])) if "vector" in event else self._waiting[number]
+                self.tell(proposal, _outcome(event))
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "version": STATE_VERSION,
+            "optimizer": type(self).__name__,
+            "seed": self.seed,
+            "first_number": self.first_number,
+            "dimensions": [dimension.name for dimension in self.dimensions],
+            "objectives": [objective.name for objective in self.objectives],
+        }
+
+    def _check(self, number: int, result: Result) -> None:
+        if len(result.values) != len(self.objectives):
+            raise ValueError(f"proposal {number}: {len(result.values)} values for {len(self.objectives)} objectives")
+        if not all(math.isfinite(value) for value in result.values):
+            raise ValueError(f"proposal {number}: values {result.values} are not finite; tell a Failure instead")
+
+
+def _plain(outcome: Result | Failure) -> dict[str, Any]:
+    if isinstance(outcome, Failure):
+        return {"failure": outcome.kind, "message": outcome.message}
+    return {
+        "values": [float(value) for value in outcome.values],
+        "errors": [float(error) for error in outcome.errors],
+        "items": [int(items) for items in outcome.items],
+        "cut_short": bool(outcome.cut_short),
+    }
+
+
+def _outcome(event: Mapping[str, Any]) -> Result | Failure:
+    if "failure" in event:
+        return Failure(event["failure"], event["message"])
+    return Result(tuple(event["values"]), tuple(event["errors"]), tuple(event["items"]), event["cut_short"])

@@ -1,0 +1,7 @@
+"""Recipes and the spaces they are searched in."""
+
+from evomerge.recipes.groups import Layout
+from evomerge.recipes.recipe import Recipe
+from evomerge.recipes.space import Dimension, SearchSpace
+
+__all__ = ["Dimension", "Layout", "Recipe", "SearchSpace"]

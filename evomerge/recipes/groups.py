@@ -1,0 +1,187 @@
+"""Groups: which tensors of a model share one value of a merge parameter.
+
+A tensor's name alone says where it belongs: `model.layers.3.self_attn.q_proj.weight` is attention of layer 3,
+`lm_head.weight` is the head. A group is a short name for a set of tensors:
+
+    all                   every tensor that no other group of the same parameter names (the fallback)
+    embeddings, head      token embeddings, output head
+    norms                 norms outside the layers (a layer's own norms belong to the layer's `rest`)
+    other                 anything else outside the layers
+    layers                every layer
+    layers.3, layers.0-2  one layer, a block of layers (both ends included)
+    ... .attention | .mlp | .rest    that part of a layer or block, as in `layers.0-2.mlp`
+
+This file knows names only: no tensors, no files, no architectures.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+from evomerge.errors import UsageError
+
+T = TypeVar("T")
+
+ALL = "all"
+OUTSIDE = ("embeddings", "head", "norms", "other")
+PARTS = ("attention", "mlp", "rest")
+
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|layer|block)\.(\d+)\.")
+_GROUP = re.compile(r"layers(?:\.(\d+)(?:-(\d+))?)?(?:\.(attention|mlp|rest))?")
+_ATTENTION = {"self_attn", "attn", "attention", "self_attention", "cross_attn", "linear_attn", "encoder_attn"}
+_MLP = {"mlp", "feed_forward", "ffn", "block_sparse_moe", "experts", "shared_expert", "shared_experts", "moe"}
+_EMBEDDINGS = {"embed_tokens", "wte", "wpe", "embeddings", "embedding", "word_embeddings", "tok_embeddings", "embed_in"}
+_HEAD = {"lm_head", "embed_out", "output"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor sits: `layer` and `part` inside the layers, or `kind` (one of `OUTSIDE`) outside them."""
+
+    kind: str
+    layer: int | None = None
+    part: str | None = None
+
+
+@lru_cache(maxsize=65536)
+def place(tensor: str) -> Place:
+    """Return the place of a tensor, read off its name.
+
+    >>> place("model.layers.3.mlp.up_proj.weight")
+    Place(kind='layers', layer=3, part='mlp')
+    """
+    segments = set(tensor.split("."))
+    match = _LAYER.search(tensor)
+    if match:
+        part = "attention" if segments & _ATTENTION else "mlp" if segments & _MLP else "rest"
+        return Place("layers", int(match.group(1)), part)
+    if segments & _EMBEDDINGS:
+        return Place("embeddings")
+    if segments & _HEAD:
+        return Place("head")
+    return Place("norms" if re.search(r"norm|(?:^|\.)ln_", tensor) else "other")
+
+
+@dataclass(frozen=True)
+class Group:
+    """A parsed group name: `first`..`last` layers (None: all of them), `part` (None: the whole layer)."""
+
+    kind: str
+    first: int | None = None
+    last: int | None = None
+    part: str | None = None
+
+    def contains(self, where: Place) -> bool:
+        """Say whether a tensor at `where` belongs to this group."""
+        if self.kind == ALL:
+            return True
+        if self.kind != where.kind:
+            return False
+        if self.kind != "layers":
+            return True
+        assert where.layer is not None
+        inside = self.first is None or (self.last is not None and self.first <= where.layer <= self.last)
+        return inside and self.part in (None, where.part)
+
+
+@lru_cache(maxsize=65536)
+def parse_group(name: str) -> Group:
+    """Parse a group name; `UsageError` if it is none."""
+    if name == ALL or name in OUTSIDE:
+        return Group(name)
+    match = _GROUP.fullmatch(name)
+    if not match:
+        raise UsageError(
+            f"unknown group {name!r}; groups are all, embeddings, head, norms, other, layers, layers.3, layers.0-2, "
+            "each of the last three also with .attention, .mlp or .rest"
+        )
+    first, last, part = match.groups()
+    if first is None:
+        return Group("layers", part=part)
+    if last is not None and int(last) < int(first):
+        raise UsageError(f"group {name!r}: the last layer comes before the first; write layers.{last}-{first}")
+    return Group("layers", int(first), int(last if last is not None else first), part)
+
+
+def group_of(tensor: str, groups: Iterable[str]) -> str:
+    """Return the one of `groups` that holds `tensor`: the named one, else `all`.
+
+    Raises `UsageError` when two named groups hold it or none does.
+    """
+    where = place(tensor)
+    named = [name for name in groups if name != ALL and parse_group(name).contains(where)]
+    if len(named) > 1:
+        raise UsageError(f"groups {named[0]!r} and {named[1]!r} both hold tensor {tensor!r}; groups must not overlap")
+    if named:
+        return named[0]
+    if ALL in groups:
+        return ALL
+    raise UsageError(f"no group holds tensor {tensor!r}; name one that does, or add a value for 'all'")
+
+
+def value_at(values: Mapping[str, T], tensor: str) -> T:
+    """Return the value of the group that holds `tensor` (see `group_of`)."""
+    if len(values) == 1 and ALL in values:
+        return values[ALL]
+    return values[group_of(tensor, values)]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The shape of a model as groups see it: its tensor names, in sorted order."""
+
+    tensors: tuple[str, ...]
+
+    @classmethod
+    def of(cls, tensors: Iterable[str]) -> "Layout":
+        """Make the layout of a model from its tensor names."""
+        return cls(tuple(sorted(tensors)))
+
+    @property
+    def layers(self) -> int:
+        """The number of layers: highest layer index plus one, 0 if there are none."""
+        indices = [where.layer for where in map(place, self.tensors) if where.layer is not None]
+        return max(indices, default=-1) + 1
+
+    def members(self, group: str) -> list[str]:
+        """Return the tensors that `group` holds, taken by itself."""
+        parsed = parse_group(group)
+        return [name for name in self.tensors if parsed.contains(place(name))]
+
+    def divide(self, granularity: str | int, *, split: bool = False, own: Sequence[str] = OUTSIDE) -> list[str]:
+        """Divide the model into groups, in the order embeddings, layers, norms, head, other.
+
+        Args:
+            granularity: "global" (all layers together), "layer" (every layer), or k (blocks of k layers, the last
+                one shorter where k does not divide).
+            split: divide each block further into attention, mlp and rest.
+            own: which of embeddings, head, norms and other are groups of their own; the rest of them share `all`.
+
+        Returns group names; groups that would hold no tensor of this model are left out.
+        """
+        n = self.layers
+        if granularity == "global":
+            blocks = ["layers"]
+        elif granularity == "layer":
+            blocks = [f"layers.{i}" for i in range(n)]
+        elif isinstance(granularity, int) and not isinstance(granularity, bool) and granularity >= 1:
+            starts = range(0, n, granularity)
+            ends = [min(start + granularity, n) - 1 for start in starts]
+            blocks = [f"layers.{a}" if a == b else f"layers.{a}-{b}" for a, b in zip(starts, ends, strict=True)]
+        else:
+            raise UsageError(f"granularity {granularity!r}: write global, layer, or a number of layers >= 1")
+        if granularity == "global" and not split and not own:
+            return [ALL]
+        if split:
+            blocks = [f"{block}.{part}" for block in blocks for part in PARTS]
+        for name in own:
+            if name not in OUTSIDE:
+                raise UsageError(f"{name!r} cannot be a group of its own; choose from {', '.join(OUTSIDE)}")
+        ordered = (
+            [g for g in ("embeddings",) if g in own] + blocks + [g for g in ("norms", "head", "other") if g in own]
+        )
+        groups = [group for group in ordered if self.members(group)]
+        covered = {tensor for group in groups for tensor in self.members(group)}
+        return groups if len(covered) == len(self.tensors) else [*groups, ALL]

@@ -1,0 +1,116 @@
+"""Fronts: which points no other beats, how much space they cover, and which one to take.
+
+Pure functions of points, an array of shape (n, m): n points, m objectives, larger is better in each. Everywhere a point
+that holds NaN is as if it were not there (it is on no front, beats nothing, covers nothing), equal points do not beat
+each other, and an infinite coordinate is a `ValueError`. This file knows nothing about what the objectives are.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Points = NDArray[np.float64]
+
+
+def non_dominated(points: ArrayLike) -> NDArray[np.bool_]:
+    """Return a mask of shape (n,): true where no other point is at least as good in all objectives and better in one.
+
+    Of equal points all are kept. No points give an empty mask.
+    """
+    data = _points(points)
+    known = data[~np.isnan(data).any(axis=1)]
+    mask: NDArray[np.bool_] = np.zeros(len(data), dtype=np.bool_)
+    for i, point in enumerate(data):
+        beaten = (known >= point).all(axis=1) & (known > point).any(axis=1)
+        mask[i] = not np.isnan(point).any() and not beaten.any()
+    return mask
+
+
+def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
+    """Return the volume of all that lies below some point and above `reference`, shape (m,) (Zitzler and Thiele 1998).
+
+    Exact, by slicing along the last objective (While et al. 2006); meant for up to four objectives and some two hundred
+    points. A point that is not above the reference in every objective covers nothing; no points cover 0.
+    """
+    corner = np.asarray(reference, dtype=np.float64)
+    data = _points(points)
+    if corner.ndim != 1 or (len(data) and len(corner) != data.shape[1]):
+        raise ValueError(f"a reference of shape {corner.shape} for points of shape {data.shape}")
+    if not np.isfinite(corner).all():
+        raise ValueError("the reference must be finite")
+    if not len(data):
+        return 0.0
+    above = data[(data > corner).all(axis=1)] - corner  # a comparison with NaN is false
+    return _volume(above) if len(above) else 0.0
+
+
+def knee(points: ArrayLike) -> int:
+    """Return the index of the front's knee: the point farthest out from the plane through its ends (Das 1999).
+
+    The front is first scaled to [0, 1] in each objective; the plane is the one whose normal is (1, ..., 1), so the knee
+    is the point with the largest sum (with two objectives that is exactly the distance from the line between the two
+    ends). An objective in which the front does not differ has no say. The first of equal points is taken; no points are
+    a `ValueError`.
+    """
+    data, front = _front(points)
+    low, span = data[front].min(axis=0), np.ptp(data[front], axis=0)
+    scaled = (data[front] - low) / np.where(span > 0, span, 1.0)
+    return int(front[int(scaled.sum(axis=1).argmax())])
+
+
+def preferred(points: ArrayLike, weights: Sequence[float]) -> int:
+    """Return the index of the front's point with the largest weighted sum of its coordinates as they are.
+
+    Args:
+        points: shape (n, m); bring the objectives to one scale first where they have different ones.
+        weights: m numbers >= 0, not all 0.
+
+    The first of equal points is taken; no points, or weights that do not fit, are a `ValueError`.
+    """
+    data, front = _front(points)
+    preference = np.asarray(weights, dtype=np.float64)
+    if preference.shape != (data.shape[1],) or not (preference >= 0).all() or not preference.sum() > 0:
+        raise ValueError(
+            f"weights {list(weights)} for {data.shape[1]} objectives: give each a number >= 0, one above 0"
+        )
+    return int(front[int((data[front] @ preference).argmax())])
+
+
+def _points(points: ArrayLike) -> Points:
+    data = np.asarray(points, dtype=np.float64)
+    if data.size == 0:
+        return data.reshape(len(data), -1) if data.ndim == 2 else data.reshape(0, 0)
+    if data.ndim != 2:
+        raise ValueError(f"expected points of shape (n, m), got {data.shape}")
+    if np.isinf(data).any():
+        raise ValueError("points must not be infinite")
+    return data
+
+
+def _front(points: ArrayLike) -> tuple[Points, NDArray[np.intp]]:
+    """Return the points and the indices of those on the front."""
+    data = _points(points)
+    front = np.flatnonzero(non_dominated(data))
+    if not len(front):
+        raise ValueError("no points to choose from")
+    return data, front
+
+
+def _volume(points: Points) -> float:
+    """Return the volume between the origin and points with positive coordinates, shape (n, m), n and m at least 1."""
+    objectives = points.shape[1]
+    if objectives == 1:
+        return float(points.max())
+    order = points[np.argsort(-points[:, -1], kind="stable")]
+    thickness = order[:, -1] - np.append(order[1:, -1], 0.0)
+    if objectives == 2:
+        return float(thickness @ np.maximum.accumulate(order[:, 0]))
+    total, kept = 0.0, order[:0, :-1]
+    for i, slab in enumerate(thickness):
+        kept = kept[(kept > order[i, :-1]).any(axis=1)]  # those that the new point does not cover
+        if not (kept >= order[i, :-1]).all(axis=1).any():
+            kept = np.vstack([kept, order[i, :-1]])
+        if slab > 0:
+            total += slab * _volume(kept)
+    return float(total)

@@ -1,0 +1,204 @@
+"""The configuration of a search as typed, closed data: an unknown key is an error that names the nearest known one.
+
+Hydra composes the files in `conf/`; this file turns the result into dataclasses and says what two configurations of
+one run may differ in. It knows nothing about Hydra itself.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from evomerge.errors import UsageError, refuse_unknown
+
+#: Parts of the configuration that may change between two starts of one run.
+FREE_TO_CHANGE = ("budget", "workers", "name", "selection.finalists", "selection.chosen")
+
+
+@dataclass(frozen=True)
+class Models:
+    """Base, experts and the type of the merged model."""
+
+    base: str
+    experts: Mapping[str, str]
+    dtype: str = "bfloat16"
+
+
+@dataclass(frozen=True)
+class OptimizerChoice:
+    """Which optimizer, how it joins several objectives if it knows only one, and its own options."""
+
+    name: str
+    scalarization: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How models are scored."""
+
+    batch_size: int
+    dtype: str
+    device: str
+    split_seed: int
+    allow_code_execution: bool
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When the search ends; None means no limit of that kind."""
+
+    candidates: int | None
+    items: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Items:
+    """How many items of each split a model is scored on, per task; None means all."""
+
+    search: int | None
+    selection: int | None
+    report: int | None
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Uniform task-arithmetic weights that are always scored."""
+
+    grid: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How many finalists are scored on the selection split, and how many of them on the report split."""
+
+    finalists: int
+    chosen: int
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who scores."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """All of one search. See `conf/config.yaml` for the meaning of each key."""
+
+    name: str
+    seed: int
+    mask_seed: int
+    fork_from: str | None
+    models: Models
+    space: Mapping[str, Any]
+    optimizer: OptimizerChoice
+    tasks: Mapping[str, Mapping[str, Any]]
+    evaluation: Evaluation
+    workers: Workers
+    budget: Budget
+    items: Items
+    baselines: Baselines
+    selection: Selection
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "SearchConfig":
+        """Build from plain data; `UsageError` for unknown or missing keys and for values that make no sense."""
+        names = [f.name for f in fields(cls)]
+        refuse_unknown(data, names, "configuration")
+        for name in names:
+            if name not in data:
+                raise UsageError(f"configuration: key {name!r} is missing")
+        config = cls(
+            name=str(data["name"]),
+            seed=_whole(data["seed"], "seed", low=0),
+            mask_seed=_whole(data["mask_seed"], "mask_seed", low=0),
+            fork_from=data["fork_from"],
+            models=_section(Models, data, "models"),
+            space=_mapping(data["space"], "space"),
+            optimizer=_section(OptimizerChoice, data, "optimizer"),
+            tasks=_mapping(data["tasks"], "tasks"),
+            evaluation=_section(Evaluation, data, "evaluation"),
+            workers=_section(Workers, data, "workers"),
+            budget=_section(Budget, data, "budget"),
+            items=_section(Items, data, "items"),
+            baselines=_section(Baselines, data, "baselines"),
+            selection=_section(Selection, data, "selection"),
+        )
+        config._check()
+        return config
+
+    def _check(self) -> None:
+        if not self.tasks:
+            raise UsageError("tasks: nothing to score; name at least one task")
+        budget = self.budget
+        if budget.candidates is None and budget.items is None and budget.seconds is None:
+            raise UsageError("budget: no limit is set; give candidates, items or seconds")
+        for name in ("candidates", "items", "seconds"):
+            limit = getattr(budget, name)
+            number = isinstance(limit, int) or (name == "seconds" and isinstance(limit, float))
+            if limit is not None and (isinstance(limit, bool) or not number or limit <= 0 or math.isnan(limit)):
+                raise UsageError(f"budget.{name}: {limit!r} must be above zero, or null for no limit")
+        for name in ("search", "selection", "report"):
+            if getattr(self.items, name) is not None:
+                _whole(getattr(self.items, name), f"items.{name}", low=1)
+        _whole(self.evaluation.batch_size, "evaluation.batch_size", low=1)
+        _whole(self.selection.finalists, "selection.finalists", low=1)
+        _whole(self.selection.chosen, "selection.chosen", low=1)
+        if not isinstance(self.evaluation.allow_code_execution, bool):
+            raise UsageError("evaluation.allow_code_execution: write true or false")
+        for weight in self.baselines.grid:
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+                raise UsageError(f"baselines.grid: {weight!r} is not a number")
+        if self.workers.name != "in_process":
+            raise UsageError(f"workers.name: {self.workers.name!r} is unknown; known: in_process")
+
+
+def differing_key(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """Return the first dotted key in which two configurations of one run must not differ but do, or None."""
+    before, after = _flatten(old), _flatten(new)
+    for key in sorted(before.keys() | after.keys()):
+        free = any(key == prefix or key.startswith(prefix + ".") for prefix in FREE_TO_CHANGE)
+        if not free and before.get(key) != after.get(key):
+            return key
+    return None
+
+
+def value_at_key(data: Mapping[str, Any], key: str) -> Any:
+    """Return the value at a dotted key, None where there is none."""
+    return _flatten(data).get(key)
+
+
+def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _section(kind: type[Any], data: Mapping[str, Any], name: str) -> Any:
+    """Build one of the dataclasses above from `data[name]`."""
+    section = _mapping(data[name], name)
+    refuse_unknown(section, [f.name for f in fields(kind)], name)
+    try:
+        return kind(**section)
+    except TypeError:
+        missing = [f.name for f in fields(kind) if f.name not in section]
+        raise UsageError(f"{name}: key {missing[0]!r} is missing") from None
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{where}: expected a mapping, not {value!r}")
+    return value
+
+
+def _whole(value: Any, where: str, *, low: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise UsageError(f"{where}: {value!r} must be a whole number >= {low}")
+    return value

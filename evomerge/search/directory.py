@@ -1,0 +1,154 @@
+"""A run directory: where its files are, and how to open a finished or running one for reading.
+
+    config.yaml      the configuration it was started with
+    ledger.jsonl     every ask and tell; with outcomes/ the truth, all else can be rebuilt
+    outcomes/        every answer that was scored
+    front.json       the non-dominated candidates
+    recipes/<n>.yaml the recipe of each front member, best/recipe.yaml the best one's
+    report.json      scores, intervals and paired tests on the report split
+
+This file knows nothing about how a search goes on.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evomerge.errors import UsageError, WorkError
+from evomerge.search.config import differing_key, value_at_key
+from evomerge.search.ledger import read_events
+from evomerge.search.record import Record, Trial
+
+FRONT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The paths of a run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger."""
+        return self.path / "ledger.jsonl"
+
+    @property
+    def outcomes(self) -> Path:
+        """The folder of outcome segments."""
+        return self.path / "outcomes"
+
+    @property
+    def front(self) -> Path:
+        """The front."""
+        return self.path / "front.json"
+
+    @property
+    def best(self) -> Path:
+        """The best candidate's recipe."""
+        return self.path / "best" / "recipe.yaml"
+
+    @property
+    def report(self) -> Path:
+        """Scores, intervals and paired tests on the report split."""
+        return self.path / "report.json"
+
+    def recipe(self, number: int) -> Path:
+        """The recipe of a trial."""
+        return self.path / "recipes" / f"{number}.yaml"
+
+    def prepare(self, config: Mapping[str, Any]) -> None:
+        """Make the directory, or check that it belongs to this configuration.
+
+        Raises `UsageError`, naming the key, if the run there was started with another configuration, and `WorkError` if
+        nothing can be written there.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if self.config.exists():
+                old = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+                key = differing_key(old, config)
+                if key is not None:
+                    was, now = value_at_key(old, key), value_at_key(config, key)
+                    raise UsageError(
+                        f"{self.path}: this run was started with {key}={was}, now it is {now}; give another run "
+                        "directory (hydra.run.dir=...), or fork_from=RUN to take over its outcomes"
+                    )
+            write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False))
+        except (OSError, yaml.YAMLError) as error:
+            raise WorkError(f"{self.path}: cannot be used as a run directory: {_reason(error)}") from None
+
+    def read(self) -> Record:
+        """Read the ledger of a run; `UsageError` if there is none."""
+        try:
+            events, _ = read_events(self.ledger)
+        except OSError:
+            raise UsageError(f"{self.path}: no run here (ledger.jsonl is missing)") from None
+        return Record.of(events)
+
+    def read_config(self) -> dict[str, Any]:
+        """Read the configuration that the run was started with."""
+        try:
+            data = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise UsageError(f"{self.config}: cannot be read: {_reason(error)}") from None
+        if not isinstance(data, dict):
+            raise UsageError(f"{self.config}: damaged; restore the file")
+        return data
+
+    def write_front(self, members: list[Trial], best: Trial) -> None:
+        """Write what can be read without evomerge: the front, its recipes and the best one's."""
+        front = {"version": FRONT_VERSION, "best": best.number, "members": [front_row(trial) for trial in members]}
+        try:
+            for trial in {t.number: t for t in [*members, best]}.values():
+                write_text(self.recipe(trial.number), trial.recipe.to_yaml())
+            write_text(self.best, best.recipe.to_yaml())
+        except OSError as error:
+            raise WorkError(f"{self.path}: cannot be written: {_reason(error)}") from None
+        self.write_json(self.front, front)
+
+    def write_json(self, path: Path, data: Mapping[str, Any]) -> None:
+        """Write a JSON file of this run; `WorkError` if that fails."""
+        try:
+            write_text(path, json.dumps(data, indent=1) + "\n")
+        except OSError as error:
+            raise WorkError(f"{path}: cannot be written: {_reason(error)}") from None
+
+
+def front_row(trial: Trial) -> dict[str, Any]:
+    """Return a front member as plain data: who it is and its scores on every split."""
+    return {
+        "number": trial.number,
+        "name": trial.name,
+        "recipe_hash": trial.recipe.hash,
+        "fingerprint": trial.fingerprint,
+        "scores": {
+            split: {task: {"mean": s.mean, "error": s.error, "items": s.items} for task, s in scores.items()}
+            for split, scores in trial.scores.items()
+        },
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old text or the new, never a half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())

@@ -1,0 +1,85 @@
+"""The ledger: the append-only record of a search, one JSON object a line, on disk before anything depends on it.
+
+A process that dies in mid-write leaves a torn last line; opening the ledger again drops it. This file knows nothing
+about what the events mean beyond the first one, which carries the version of the format (`record.py` does).
+"""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from evomerge.errors import UsageError, WorkError
+
+LEDGER_VERSION = 1
+
+
+class Ledger:
+    """One run's ledger, open for appending by one process.
+
+    Args:
+        path: the file; made if it does not exist.
+
+    Raises:
+        UsageError: another process has it open, or it was written by a newer evomerge, or it is damaged in the middle.
+        WorkError: it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise WorkError(f"{path}: cannot be written: {error.strerror}") from None
+        try:
+            # Advisory, and let go by the kernel when the process dies; where a file system has no locks we do without.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            raise UsageError(f"{path.parent}: another process is searching in this run directory") from None
+        except OSError:
+            pass
+        self.events, good = read_events(path)
+        if good < path.stat().st_size:
+            os.ftruncate(self._file, good)
+
+    def append(self, event: dict[str, Any]) -> None:
+        """Write one event and wait until it is on disk; `WorkError` if that fails, with the record left as it was."""
+        line = json.dumps(event, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        size = os.fstat(self._file).st_size
+        try:
+            if os.write(self._file, line) != len(line):
+                raise OSError("no space left")
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, size)
+            raise WorkError(
+                f"{self.path}: cannot be written: {error.strerror or error}; what was recorded is safe, "
+                "the same command goes on from there"
+            ) from None
+        self.events.append(event)
+
+    def close(self) -> None:
+        """Close the file and let go of the lock."""
+        os.close(self._file)
+
+
+def read_events(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Read a ledger without opening it for writing.
+
+    Returns the events and how many bytes they take (a torn last line is left out of both).
+    """
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    events: list[dict[str, Any]] = []
+    for number, line in enumerate(data[:end].splitlines(), start=1):
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            raise UsageError(f"{path}: line {number} is damaged; restore the file or start a new run") from None
+    if events and events[0].get("version") != LEDGER_VERSION:
+        raise UsageError(
+            f"{path}: version {events[0].get('version')!r} is not the {LEDGER_VERSION} this evomerge reads"
+        )
+    return events, end

@@ -1,0 +1,98 @@
+"""What a person sees while a search runs: one line a model in a log, a bar with the time left on a terminal.
+
+This file knows nothing about how a search goes on; it only watches the record grow.
+"""
+
+import sys
+import time
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from evomerge.search.record import Record, Trial
+from evomerge.search.results import mean_normalised
+
+
+class Watch:
+    """Prints each scored trial; on a terminal also keeps a bar below.
+
+    Args:
+        planned: how many baselines and candidates the search will score at most, None if only time or items limit it.
+        out: where to print.
+    """
+
+    def __init__(self, planned: int | None, out: TextIO = sys.stdout) -> None:
+        self.planned, self.out = planned, out
+        self.start = time.monotonic()
+        self._seen: set[tuple[int, str]] = set()
+        self._resumed: int | None = None
+        self._best: Trial | None = None
+        self._bar: Progress | None = None
+        if out.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            self._bar = Progress(*columns, console=Console(file=out), transient=True)
+            self._task = self._bar.add_task("searching", total=planned)
+            self._bar.start()
+
+    def __call__(self, record: Record) -> None:
+        """Take note of what is new in the record."""
+        done = [trial for trial in record.trials.values() if trial.outcome is not None]
+        if self._resumed is None:
+            self._resumed = len(done)
+            if done:
+                self._print(f"resumed: {len(done)} models were scored before")
+        for trial in record.trials.values():
+            for split in trial.scores:
+                if (trial.number, split) not in self._seen:
+                    self._seen.add((trial.number, split))
+                    self._announce(record, trial, split, len(done))
+            if trial.failure and (trial.number, "failed") not in self._seen:
+                self._seen.add((trial.number, "failed"))
+                self._print(f"{trial.name:>16}  failed ({trial.failure.kind}): {trial.failure.message}")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar:
+            self._bar.stop()
+
+    def _announce(self, record: Record, trial: Trial, split: str, done: int) -> None:
+        assert self._resumed is not None
+        if done <= self._resumed and split == "search":
+            return  # from an earlier start
+        scores = "  ".join(f"{task} {100 * score.mean:5.1f}" for task, score in trial.scores[split].items())  # type: ignore[index]
+        anchored = all("search" in t.scores for t in record.of_kind("base", "expert"))
+        note = ""
+        if anchored and trial.kind != "base" and split in ("search", "selection"):
+            note = f"  mean normalised {mean_normalised(record, trial, split):5.2f}"  # type: ignore[arg-type]
+        if split == "search":
+            left = self._left(done)
+            note += f"  {left}" if left else ""
+            if trial.kind == "candidate" and self._improves(record, trial):
+                note += "  best so far"
+        self._print(f"{trial.name:>16}  {split:<9}  {scores}{note}")
+        if self._bar:
+            self._bar.update(self._task, completed=done, description=f"searching {self._left(done)}")
+
+    def _improves(self, record: Record, trial: Trial) -> bool:
+        if self._best is not None:
+            best = mean_normalised(record, self._best, "search")
+            if mean_normalised(record, trial, "search") <= best:
+                return False
+        self._best = trial
+        return True
+
+    def _left(self, done: int) -> str:
+        """Say how much is left, from the pace of this start."""
+        assert self._resumed is not None
+        if self.planned is None or done <= self._resumed:
+            return ""
+        pace = (time.monotonic() - self.start) / (done - self._resumed)
+        seconds = round(pace * max(self.planned - done, 0))
+        return f"{done}/{self.planned}, {seconds // 60}:{seconds % 60:02d} left"
+
+    def _print(self, line: str) -> None:
+        if self._bar:
+            self._bar.console.print(line, highlight=False, markup=False)
+        else:
+            print(line, file=self.out, flush=True)

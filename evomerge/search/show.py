@@ -1,0 +1,113 @@
+"""What can be had from a run directory afterwards: its front, and the model of one of its candidates.
+
+This file reads run directories; it knows nothing about how a search goes on.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evomerge.errors import UsageError, refuse_unknown
+from evomerge.merging import ExportReport, export
+from evomerge.reporting.card import card
+from evomerge.reporting.front import knee, preferred
+from evomerge.reporting.tables import print_table
+from evomerge.search.directory import FRONT_VERSION, RunDirectory, front_row
+from evomerge.search.record import Record, Trial
+from evomerge.search.report import table
+from evomerge.search.results import front, mean_normalised, objectives, selected
+
+
+def front_json(path: Path, prefer: Mapping[str, float]) -> dict[str, Any]:
+    """Return the front of a run as plain data, ordered by weighted normalised scores (equal weights by default)."""
+    record = _read(path)
+    members = _ordered(record, prefer)
+    best = selected(record)[:1]
+    return {
+        "version": FRONT_VERSION,
+        "best": best[0].number if best else None,
+        "members": [front_row(t) for t in members],
+    }
+
+
+def front_table(path: Path, prefer: Mapping[str, float]) -> None:
+    """Print the baselines and the front of a run with its search scores; `*` marks the best on the selection split."""
+    record = _read(path)
+    tasks = [objective.name for objective in objectives(record, "search")]
+    best = selected(record)[:1]
+    rows = []
+    for trial in [*record.of_kind("base", "expert", "uniform"), *_ordered(record, prefer)]:
+        scores = [trial.scores["search"][task] for task in tasks]
+        rows.append(
+            [
+                f"{trial.name}{' *' if trial in best else ''}",
+                *(f"{100 * score.mean:.1f} ± {100 * score.error:.1f}" for score in scores),
+                f"{mean_normalised(record, trial, 'search'):.2f}",
+                *([f"{mean_normalised(record, trial, 'selection'):.2f}"] if "selection" in trial.scores else ["-"]),
+            ]
+        )
+    print_table(["candidate", *(f"{task} %" for task in tasks), "normalised", "on selection"], rows)
+    print("Scores on the search split, ± one standard error: the optimizer saw these, so the best of them flatter.")
+
+
+def export_trial(path: Path, out: Path, *, pick: str, prefer: Mapping[str, float], threads: int) -> ExportReport:
+    """Write the model of a run's candidate and check it against the fingerprint recorded when it was scored.
+
+    Args:
+        path: the run directory.
+        out: an empty or new directory.
+        pick: best (on the selection split), knee (of the front), or the number of a trial.
+        prefer: task -> weight; not empty: the front's best by weighted normalised scores.
+        threads: how many threads merge.
+    """
+    directory, record = RunDirectory(path), _read(path)
+    trial = _pick(record, pick, prefer)
+    scores: list[list[str]] = []
+    if directory.report.exists():
+        header, rows = table(json.loads(directory.report.read_text(encoding="utf-8")))
+        scores = [header, *rows]
+    text = card(trial.recipe, scores=scores, openings=record.openings)
+    return export(trial.recipe, out, threads=threads, expected_fingerprint=trial.fingerprint, card=text)
+
+
+def _read(path: Path) -> Record:
+    record = RunDirectory(path).read()
+    if not record.candidates:
+        raise UsageError(f"{path}: no candidate has been scored yet")
+    return record
+
+
+def _points(record: Record, trials: list[Trial]) -> list[list[float]]:
+    scales = objectives(record, "search")
+    return [[scale.normalise(trial.scores["search"][scale.name].mean) for scale in scales] for trial in trials]
+
+
+def _weights(record: Record, prefer: Mapping[str, float]) -> list[float]:
+    tasks = [objective.name for objective in objectives(record, "search")]
+    refuse_unknown(prefer, tasks, "--prefer")
+    if prefer and not any(prefer.values()):
+        raise UsageError("--prefer: all weights are 0; give at least one task a weight above 0")
+    return [prefer.get(task, 0.0) if prefer else 1.0 for task in tasks]
+
+
+def _ordered(record: Record, prefer: Mapping[str, float]) -> list[Trial]:
+    weights, members = _weights(record, prefer), front(record)
+    worth = [sum(w * x for w, x in zip(weights, point, strict=True)) for point in _points(record, members)]
+    return [members[i] for i in sorted(range(len(members)), key=lambda i: (-worth[i], members[i].number))]
+
+
+def _pick(record: Record, pick: str, prefer: Mapping[str, float]) -> Trial:
+    members = front(record)
+    if prefer:
+        return members[preferred(_points(record, members), _weights(record, prefer))]
+    if pick == "knee":
+        return members[knee(_points(record, members))]
+    if pick == "best":
+        best = selected(record)
+        if not best:
+            raise UsageError("no candidate has been scored on the selection split yet; pick a number or finish the run")
+        return best[0]
+    if not pick.isdecimal() or int(pick) not in record.trials:
+        raise UsageError(f"--pick {pick}: no such candidate; write best, knee, or a number that `evomerge front` shows")
+    return record.trials[int(pick)]

@@ -1,0 +1,152 @@
+"""From a configuration to a running search: open the models, build the space, load the tasks, start the workers.
+
+This is the one place where all rooms of the house meet. The order is from cheap to heavy, so that a wrong word is
+refused before a model is loaded.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evomerge.checkpoints import ModelPool
+from evomerge.errors import UsageError
+from evomerge.evaluation import EvalTask, Evaluator, OutcomeStore, TransformersBackend, load_model, load_tasks
+from evomerge.evaluation.types import SPLITS, Split
+from evomerge.merging import METHODS, MergeEngine, check, parameter_names
+from evomerge.recipes import SearchSpace
+from evomerge.search.baselines import baselines
+from evomerge.search.config import Evaluation, SearchConfig
+from evomerge.search.directory import RunDirectory
+from evomerge.search.ledger import Ledger
+from evomerge.search.loop import Search
+from evomerge.search.progress import Watch
+from evomerge.search.report import build_report, print_report
+from evomerge.search.results import front, mean_normalised, selected
+from evomerge.search.workers import InProcessPool, Scorer
+
+
+def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, open_report: bool) -> float:
+    """Run or resume a search.
+
+    Args:
+        config: the configuration.
+        data: the same as plain data, for the run directory.
+        path: the run directory.
+        open_report: score the chosen candidates on the report split too (a job of a sweep does not).
+
+    Returns the best candidate's mean normalised score on the selection split.
+    """
+    pool = ModelPool.open(config.models.base, config.models.experts)
+    space = SearchSpace(
+        base=config.models.base,
+        experts=config.models.experts,
+        layout=pool.layout,
+        config=config.space,
+        method_parameters={name: parameter_names(name) for name in METHODS},
+        seed=config.mask_seed,
+        dtype=config.models.dtype,
+    )
+    check(space.recipe([0.5] * len(space)), pool.layout)
+    tasks = load_tasks(config.tasks, split_seed=config.evaluation.split_seed)
+    items = {split: pick_items(tasks, split, getattr(config.items, split)) for split in SPLITS}
+
+    directory = RunDirectory(path)
+    directory.prepare(data)
+    ledger = Ledger(directory.ledger)
+    store = OutcomeStore(
+        directory.outcomes, read_also=[RunDirectory(Path(config.fork_from)).outcomes] if config.fork_from else []
+    )
+
+    def scorer(device: str) -> Scorer:
+        return Scorer(*load_scorer(pool, tasks, config.evaluation, device, store))
+
+    workers = InProcessPool()
+    workers.start(scorer, [pick_device(config.evaluation.device)])
+    starting = baselines(space, config.baselines.grid)
+    planned = None if config.budget.candidates is None else len(starting) + config.budget.candidates
+    watch = Watch(planned)
+    try:
+        search = Search(
+            config,
+            space=space,
+            baselines=starting,
+            items=items,
+            facts=facts(space, tasks, items, config.evaluation),
+            pool=workers,
+            ledger=ledger,
+            watch=watch,
+        )
+        record = search.run()
+        reported = search.report() if open_report else {}
+    finally:
+        watch.close()
+        ledger.close()
+        store.close()
+    best = selected(record)[0]
+    directory.write_front(front(record), best)
+    if open_report:
+        report = build_report(record, reported)
+        directory.write_json(directory.report, report)
+        print_report(report)
+    return mean_normalised(record, best, "selection")
+
+
+def load_scorer(
+    pool: ModelPool, tasks: Mapping[str, EvalTask], evaluation: Evaluation, device: str, store: OutcomeStore | None
+) -> tuple[MergeEngine, Evaluator]:
+    """Load a model to live in, and build the engine that writes into it and the evaluator that scores it."""
+    model, tokenizer = load_model(pool.base.path, dtype=evaluation.dtype, device=device)
+    backend = TransformersBackend(model, tokenizer, batch_size=evaluation.batch_size)
+    engine = MergeEngine(pool, model, on_change=backend.weights_changed)
+    evaluator = Evaluator(tasks, backend, allow_code_execution=evaluation.allow_code_execution, store=store)
+    return engine, evaluator
+
+
+def pick_items(tasks: Mapping[str, EvalTask], split: Split, limit: int | None) -> dict[str, tuple[str, ...]]:
+    """Return the first `limit` items of each task's split (None: all); `UsageError` if a split is empty."""
+    picked = {}
+    for name, task in tasks.items():
+        picked[name] = task.items(split)[:limit]
+        if not picked[name]:
+            raise UsageError(f"task {name!r}: no items for the {split} split")
+    return picked
+
+
+def pick_device(wanted: str) -> str:
+    """Return the device to score on; `auto` is the first GPU if there is one."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise UsageError(f"device {wanted!r} is unknown; write auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"device {wanted!r}: no GPU can be used here; write cpu or auto")
+    return wanted
+
+
+def facts(
+    space: SearchSpace,
+    tasks: Mapping[str, EvalTask],
+    items: Mapping[Split, Mapping[str, tuple[str, ...]]],
+    evaluation: Evaluation,
+) -> dict[str, Any]:
+    """Return what must stay as it is while a run goes on: dimensions, items and prompts (as hashes), batch shape."""
+    prompts = {
+        f"{split}/{name}": _digest([(item, tasks[name].prompt_hash(item)) for item in ids])
+        for split, by_task in items.items()
+        for name, ids in by_task.items()
+    }
+    return {
+        "dimensions": [dimension.name for dimension in space.dimensions],
+        "prompts": prompts,
+        "batch_size": evaluation.batch_size,
+    }
+
+
+def _digest(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data).encode()).hexdigest()[:16]

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The tests on a fresh machine: makes a virtual environment, installs evomerge with its tools, runs linters, types and tests.
+# Arguments go to pytest, as in: bash scripts/test.sh -m slow
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/environment.sh "${EVOMERGE_VENV:-.venv-test}"
+install_evomerge ".[dev]"
+export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+ruff check .
+ruff format --check .
+mypy
+pytest -n "$(nproc)" "$@"

@@ -1,0 +1,90 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from evomerge.errors import UsageError, WorkError
+from evomerge.search.ledger import Ledger, read_events
+
+BEGIN = {"event": "begin", "version": 1}
+
+
+def test_events_survive(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append(BEGIN)
+    ledger.append({"event": "ask", "number": 0, "x": 0.1 + 0.2})
+    ledger.close()
+    again = Ledger(tmp_path / "ledger.jsonl")
+    assert again.events == [BEGIN, {"event": "ask", "number": 0, "x": 0.1 + 0.2}]
+
+
+@pytest.mark.parametrize("torn", [b'{"event":"te', b'{"event":"tell"}', b"\xff\x00"])
+def test_a_torn_last_line_is_dropped_and_the_next_event_is_whole(tmp_path, torn):
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(json.dumps(BEGIN).encode() + b"\n" + torn)
+    ledger = Ledger(path)
+    assert ledger.events == [BEGIN]
+    ledger.append({"event": "ask"})
+    assert read_events(path)[0] == [BEGIN, {"event": "ask"}]
+
+
+def test_damage_in_the_middle_is_refused(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    path.write_text(json.dumps(BEGIN) + "\n{broken\n" + json.dumps(BEGIN) + "\n")
+    with pytest.raises(UsageError, match="line 2 is damaged"):
+        Ledger(path)
+    assert path.read_text().count("\n") == 3, "nothing is lost by refusing"
+
+
+def test_another_version_is_refused(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    path.write_text('{"event":"begin","version":99}\n')
+    with pytest.raises(UsageError, match="version 99"):
+        Ledger(path)
+
+
+def test_a_second_process_is_refused(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    program = f"from evomerge.search.ledger import Ledger; from pathlib import Path; Ledger(Path({str(ledger.path)!r}))"
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "another process is searching" in other.stderr
+    ledger.close()
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    program = f"""
+import resource, signal
+from pathlib import Path
+from evomerge.errors import WorkError
+from evomerge.search.ledger import Ledger
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+ledger = Ledger(Path({str(path)!r}))
+ledger.append({BEGIN!r})
+size = Path({str(path)!r}).stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, size + 20))
+try:
+    ledger.append({{"event": "ask", "filler": "x" * 100}})
+except WorkError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "cannot be written" in done.stdout
+    assert read_events(path) == ([BEGIN], path.stat().st_size)
+
+
+def test_nan_never_gets_in(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    with pytest.raises(ValueError, match="JSON"):
+        ledger.append({"value": float("nan")})
+    assert (tmp_path / "ledger.jsonl").read_bytes() == b""
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_write_permission(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(WorkError, match="cannot be written"):
+        Ledger(tmp_path / "ledger.jsonl")

@@ -1,0 +1,78 @@
+"""A search may be killed anywhere and started again by the same command: it must end as if nothing had happened."""
+
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.search.runs import command, environment, ledger, search, search_arguments
+
+OVERRIDES = ("optimizer=cmaes", "budget.candidates=9", "seed=5")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "undisturbed"
+    done = search(run, *OVERRIDES)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def killed_search(run, moments):
+    """Start the search once a moment, kill it that many events later, then let it finish."""
+    for events in moments:
+        before = len(ledger(run)) if (run / "ledger.jsonl").exists() else 0
+        process = subprocess.Popen(
+            command(*search_arguments(run, *OVERRIDES)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        )
+        path = run / "ledger.jsonl"
+        while process.poll() is None:
+            if path.exists() and path.read_bytes().count(b"\n") >= before + events:
+                time.sleep(random.Random(events).uniform(0, 0.3))  # anywhere within the next step
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.002)
+        process.wait()
+    done = search(run, *OVERRIDES)
+    assert done.returncode == 0, done.stderr
+
+
+def assert_equal_runs(run, undisturbed):
+    assert ledger(run) == ledger(undisturbed)
+    assert (run / "best" / "recipe.yaml").read_bytes() == (undisturbed / "best" / "recipe.yaml").read_bytes()
+    assert (run / "front.json").read_bytes() == (undisturbed / "front.json").read_bytes()
+
+
+def test_two_kills_leave_no_trace(undisturbed, tmp_path):
+    run = tmp_path / "run"
+    killed_search(run, moments=[4, 9])
+    assert_equal_runs(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_leave_no_trace(undisturbed, tmp_path):
+    run = tmp_path / "run"
+    generator = random.Random(2)
+    killed_search(run, moments=[generator.randint(1, 5) for _ in range(10)])
+    assert_equal_runs(run, undisturbed)
+
+
+def test_a_finished_run_starts_again_without_scoring_anything(undisturbed):
+    before = ledger(undisturbed)
+    done = search(undisturbed, *OVERRIDES)
+    assert done.returncode == 0, done.stderr
+    assert ledger(undisturbed) == before
+
+
+def test_another_configuration_is_refused_and_named(undisturbed):
+    before = ledger(undisturbed)
+    done = search(undisturbed, *OVERRIDES, "space.parameters.weight.high=2.0")
+    assert done.returncode == 2
+    assert "space.parameters.weight.high=1.5, now it is 2.0" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert ledger(undisturbed) == before
