@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from evomerge import __version__
-from evomerge.errors import EvomergeError, UsageError, WorkError
+from evomerge.errors import EvomergeError, UsageError, WorkError, nearest
 
 DESCRIPTION = """Find the best way to merge fine-tuned language models.
 
@@ -25,12 +25,17 @@ DESCRIPTION = """Find the best way to merge fine-tuned language models.
 """
 
 
+COMMANDS = ("search", "evaluate", "merge", "front", "export", "zoo")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if arguments[:1] == ["search"]:
             return _search(arguments[1:])
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+            raise UsageError(f"unknown command {arguments[0]!r}; {nearest(arguments[0], COMMANDS)}")
         options = _parser().parse_args(arguments)
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
@@ -144,7 +149,19 @@ def _search(arguments: list[str]) -> int:
 
     from evomerge.config import conf_dir, explain_override
 
-    def job(composed: DictConfig) -> float:
+    refused: list[EvomergeError | OSError] = []
+    here = os.getpid()
+
+    def job(composed: DictConfig) -> float | None:
+        try:
+            return run(composed)
+        except (EvomergeError, OSError) as error:
+            if os.getpid() != here:
+                raise  # a launcher's process: the launcher has to know
+            refused.append(error)  # Hydra would print a line of its own; and other jobs of a sweep go on
+            return None
+
+    def run(composed: DictConfig) -> float:
         from evomerge.search.config import SearchConfig
         from evomerge.search.start import run_search
 
@@ -162,6 +179,8 @@ def _search(arguments: list[str]) -> int:
         raise UsageError(explain_override(error)) from None
     from evomerge.search.sweep import finished_sweeps, report_winner
 
+    if refused:
+        raise refused[0]
     for sweep in finished_sweeps:
         report_winner(sweep)
     return 0

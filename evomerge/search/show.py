@@ -35,9 +35,10 @@ def front_table(path: Path, prefer: Mapping[str, float]) -> None:
     """Print the baselines and the front of a run with its search scores; `*` marks the best on the selection split."""
     record = _read(path)
     tasks = [objective.name for objective in objectives(record, "search")]
-    best = selected(record)[:1]
+    best, members = selected(record)[:1], _ordered(record, prefer)
+    off_front = [trial for trial in best if trial not in members]
     rows = []
-    for trial in [*record.of_kind("base", "expert", "uniform"), *_ordered(record, prefer)]:
+    for trial in [*record.of_kind("base", "expert", "uniform"), *off_front, *members]:
         scores = [trial.scores["search"][task] for task in tasks]
         rows.append(
             [
