@@ -25,6 +25,8 @@ with warnings.catch_warnings():
 
 #: A coordinate's step below which no score of a few hundred items can tell two points apart.
 SMALLEST_STEP = 1e-3
+#: First step along a choice, whatever `sigma0` is: the widest that pycma allows, so that every choice is tried.
+CHOICE_STEP = 1 / 3
 #: Generations in a row whose scores are all equal before the search starts again elsewhere.
 FLAT_GENERATIONS = 3
 
@@ -37,7 +39,8 @@ class CmaEs(ReplayedOptimizer):
     last in its generation; a generation that failed as a whole teaches nothing and is drawn anew. Where a generation
     has become narrower than `SMALLEST_STEP`, its scores are all equal for `FLAT_GENERATIONS` generations, or pycma's
     own numerical conditions end the run, it starts again at a uniformly random point with twice the population (IPOP,
-    Auger and Hansen 2005).
+    Auger and Hansen 2005). A choice is a coordinate like any other, except that its step is never less than a quarter
+    of a choice's part: one point in twenty or so goes on trying another one.
 
     Args:
         dimensions, objectives, seed, first_number: as in `Optimizer`.
@@ -94,12 +97,16 @@ class CmaEs(ReplayedOptimizer):
 
     def _begin(self, mean: Sequence[float], sigma0: float) -> None:
         """Start a run of CMA-ES and draw its first generation."""
+        parts = [len(dimension.choices) for dimension in self.dimensions]
+        # pycma needs two dimensions: a single one gets a companion that nobody looks at.
+        if len(parts) == 1:
+            mean, parts = [*mean, 0.5], [*parts, 0]
         options = {
             "bounds": [0, 1],
             "popsize": self._population,
             "CMA_mirrors": 0,  # small populations would draw more points than `popsize`
             "randn": lambda *shape: self._rng.standard_normal(shape),
-            "seed": math.nan,  # keeps pycma from seeding NumPy's global generator
+            "seed": math.nan,  # nothing is seeded: not NumPy's global generator either
             "verbose": -9,
             "signals_filename": None,  # keeps pycma from reading options from a file in the current directory
             # Conditions on scores cannot be judged by ranks; `_stuck` looks at the scores.
@@ -109,11 +116,12 @@ class CmaEs(ReplayedOptimizer):
             "tolflatfitness": math.inf,
             "maxiter": math.inf,
         }
-        # pycma needs two dimensions: a single one gets a companion that nobody looks at.
-        mean = [*mean, 0.5] if len(mean) == 1 else list(mean)
+        if any(parts):
+            options["CMA_stds"] = [CHOICE_STEP / sigma0 if k else 1.0 for k in parts]
+            options["minstd"] = [1 / (4 * k) if k else 0.0 for k in parts]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._es = cma.CMAEvolutionStrategy(mean, sigma0, options)
+            self._es = cma.CMAEvolutionStrategy(list(mean), sigma0, options)
         self._flat = 0
         self._draw()
 
@@ -144,4 +152,6 @@ class CmaEs(ReplayedOptimizer):
 
     def _stuck(self) -> bool:
         """Say whether this run of CMA-ES has nothing more to find."""
-        return bool(self._flat >= FLAT_GENERATIONS or max(self._es.stds) < SMALLEST_STEP or self._es.stop())
+        steps = [step for d, step in zip(self.dimensions, self._es.stds, strict=False) if not d.choices]
+        narrow = bool(steps) and max(steps) < SMALLEST_STEP
+        return bool(narrow or self._flat >= FLAT_GENERATIONS or self._es.stop())

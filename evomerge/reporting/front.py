@@ -79,9 +79,9 @@ def preferred(points: ArrayLike, weights: Sequence[float]) -> int:
 
 def _points(points: ArrayLike) -> Points:
     data = np.asarray(points, dtype=np.float64)
-    if data.size == 0:
-        return data.reshape(len(data), -1) if data.ndim == 2 else data.reshape(0, 0)
-    if data.ndim != 2:
+    if data.shape == (0,):
+        return data.reshape(0, 1)
+    if data.ndim != 2 or data.shape[1] == 0:
         raise ValueError(f"expected points of shape (n, m), got {data.shape}")
     if np.isinf(data).any():
         raise ValueError("points must not be infinite")

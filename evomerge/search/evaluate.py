@@ -5,11 +5,12 @@ The same evaluator as in a search, on a split of each task. This file knows noth
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from evomerge.checkpoints import Checkpoint, ModelPool, resolve
 from evomerge.errors import UsageError
-from evomerge.evaluation import Evaluator, TransformersBackend, find_task_config, load_model, load_tasks
+from evomerge.evaluation import Evaluator, TransformersBackend, find_task_config, health_of, load_model, load_tasks
 from evomerge.evaluation.types import Split
 from evomerge.merging import MergeEngine, check
 from evomerge.recipes import Recipe
@@ -38,7 +39,7 @@ def evaluate(
         model: a directory, `org/name@revision`, `zoo:name`, or the path of a recipe (.yaml).
         tasks: names of tasks in `conf/tasks`, or paths of task YAML files.
         split: search, selection or report.
-        limit: score only the first so many items.
+        limit: score only the first so many items, in the order of the data file, as lm-eval's `--limit`.
         batch_size, dtype, device: how to score.
         data: `task.split` -> file to read that split of the task's data set from.
         allow_code_execution: let tasks run code that the model writes.
@@ -47,10 +48,8 @@ def evaluate(
         raise UsageError(f"--limit {limit}: must be 1 or more")
     if batch_size < 1:
         raise UsageError(f"--batch-size {batch_size}: must be 1 or more")
-    loaded = load_tasks(
-        {name: config for task in tasks for name, config in find_task_config(task).items()} | {}, data=data
-    )
-    items = pick_items(loaded, split, limit)
+    loaded = load_tasks({name: keys for task in tasks for name, keys in find_task_config(task).items()}, data=data)
+    items = pick_items(loaded, split, limit, in_file_order=True)  # so that --limit means what it means to lm-eval
     recipe = Recipe.load(model) if model.endswith((".yaml", ".yml")) else None
     where = pick_device(device)
     if recipe is None:
@@ -72,15 +71,15 @@ def evaluate(
     for name, ids in items.items():
         outcomes = evaluator.score(name, ids, key)
         interval = mean_interval([outcome.score for outcome in outcomes])
-        truncated = sum(outcome.truncated for outcome in outcomes)
+        health = health_of(outcomes)
         results[name] = {
-            "mean": interval.mean,
-            "low": interval.low,
-            "high": interval.high,
-            "items": len(outcomes),
-            "truncated": truncated,
+            **asdict(interval),
+            "health": asdict(health),
             "outcomes": [outcome.to_dict() for outcome in outcomes],
         }
-        rows.append([name, percent(interval), str(len(outcomes)), f"{100 * truncated / len(outcomes):.0f} %"])
-    print_table(["task", "score (95 % interval)", "items", "truncated"], rows, title=f"{model}, {split} split")
+        sick = [f"{100 * rate:.0f} %" for rate in (health.truncated, health.empty)]
+        rows.append([name, percent(interval), str(health.items), *sick])
+    print_table(
+        ["task", "score % (95 % interval)", "items", "truncated", "empty"], rows, title=f"{model}, {split} split"
+    )
     return {"version": EVALUATION_VERSION, "model": model, "split": split, "tasks": results}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from evomerge.evaluation.health import health_of
 from evomerge.reporting import statistics
 from evomerge.reporting.statistics import Interval
 from evomerge.reporting.tables import percent, plain, print_table
@@ -16,6 +17,7 @@ from evomerge.search.results import best_expert, best_uniform, objectives, selec
 from evomerge.search.workers import Scored
 
 REPORT_VERSION = 1
+UNHEALTHY = 0.05  # the rate of answers cut off, empty or misshapen above which a score is more than knowledge
 
 Pairs = dict[str, tuple[list[float], list[float]]]
 
@@ -26,6 +28,10 @@ def build_report(record: Record, reported: Mapping[int, Scored]) -> dict[str, An
     found, uniform = selected(record)[0], best_uniform(record)
     scores = {
         number: {task: [outcome.score for outcome in outcomes] for task, outcomes in scored.outcomes.items()}
+        for number, scored in reported.items()
+    }
+    health = {
+        number: {task: asdict(health_of(outcomes)) for task, outcomes in scored.outcomes.items()}
         for number, scored in reported.items()
     }
     rows = []
@@ -41,8 +47,7 @@ def build_report(record: Record, reported: Mapping[int, Scored]) -> dict[str, An
                 "scores": {
                     task: {
                         **asdict(statistics.mean_interval(values)),
-                        "items": len(values),
-                        "truncated": trial.scores["report"][task].truncated,
+                        "health": health[number][task],
                         "by_item": values,
                     }
                     for task, values in by_task.items()
@@ -100,12 +105,28 @@ def print_report(report: Mapping[str, Any]) -> None:
         "These items took no part in the search or the selection. Normalised: 0 is the base, 1 each task's best expert."
     )
     print_table(header, rows)
+    for line in unhealthy(report):
+        print(line)
     for test in report["tests"]:
         joined = test["mean_normalised"]
         print(
             f"{test['first']} against {test['second']}, paired, mean normalised: {joined['mean']:+.3f} "
             f"[{joined['low']:+.3f}, {joined['high']:+.3f}], p = {joined['p']:.2g}"
         )
+
+
+def unhealthy(report: Mapping[str, Any]) -> list[str]:
+    """Return a line for each model whose answers to a task are often cut off, empty or in the wrong form."""
+    lines = []
+    for row in report["rows"]:
+        for task, score in row["scores"].items():
+            health = score["health"]
+            lost = 0.0 if health["strict"] is None else health["flexible"] - health["strict"]
+            rates = {"truncated": health["truncated"], "empty": health["empty"], "right but in the wrong form": lost}
+            words = [f"{100 * rate:.0f} % {what}" for what, rate in rates.items() if rate > UNHEALTHY]
+            if words:
+                lines.append(f"note: {row['title']}, {task}: answers {', '.join(words)}; part of its score is form")
+    return lines
 
 
 def _title(trial: Trial, found: Trial, uniform: Trial | None) -> str:

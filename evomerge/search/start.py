@@ -106,11 +106,16 @@ def load_scorer(
     return engine, evaluator
 
 
-def pick_items(tasks: Mapping[str, EvalTask], split: Split, limit: int | None) -> dict[str, tuple[str, ...]]:
-    """Return the first `limit` items of each task's split (None: all); `UsageError` if a split is empty."""
+def pick_items(
+    tasks: Mapping[str, EvalTask], split: Split, limit: int | None, *, in_file_order: bool = False
+) -> dict[str, tuple[str, ...]]:
+    """Return the first `limit` items of each task's split (None: all); `UsageError` if a split is empty.
+
+    The first in the order of the split's seeded hash, so that they are a random subset, or in that of the data file.
+    """
     picked = {}
     for name, task in tasks.items():
-        picked[name] = task.items(split)[:limit]
+        picked[name] = task.items(split, in_file_order=in_file_order)[:limit]
         if not picked[name]:
             raise UsageError(f"task {name!r}: no items for the {split} split")
     return picked

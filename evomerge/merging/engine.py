@@ -1,0 +1,176 @@
+"""The resident engine: builds recipe after recipe in the weights of one live model, in place.
+
+The models' weights are held in memory, in their own dtype. Only tensors for which a recipe differs from the one before
+are built. This file knows nothing about prompts or scores, and about transformers only that a model has named
+parameters and buffers.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+
+from evomerge.checkpoints import ModelPool
+from evomerge.errors import CandidateError, UsageError
+from evomerge.merging.fingerprint import combine, to_text
+from evomerge.merging.mask import CachedUniforms
+from evomerge.merging.match import check_same_models
+from evomerge.merging.settings import check_values, clash
+from evomerge.merging.tensors import TORCH_DTYPES, TensorRecipe, merge_into
+from evomerge.recipes import Recipe
+
+_DEFAULT_MASK_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class AppliedMerge:
+    """What `MergeEngine.apply` did.
+
+    Attributes:
+        fingerprint: of all merged tensors, in the recipe's dtype.
+        rebuilt: how many tensors had to be built.
+        seconds: how long it took.
+    """
+
+    fingerprint: str
+    rebuilt: int
+    seconds: float
+
+
+class MergeEngine:
+    """Writes merges into a live model.
+
+    Args:
+        pool: the base and its experts; read once, and held.
+        model: a model of the same architecture, on the CPU or a GPU. Nothing else may write its weights, unless
+            `forget` is called afterwards.
+        threads: how many tensors to build at the same time; None for one a processor torch may use. The result does not
+            depend on it.
+        on_change: called when weights have been written (a back end's `weights_changed`).
+        mask_bytes: how much memory may go into remembering the numbers behind DARE masks.
+
+    Raises `UsageError` if the model's tensors are not those of the pool.
+    """
+
+    def __init__(
+        self,
+        pool: ModelPool,
+        model: torch.nn.Module,
+        *,
+        threads: int | None = None,
+        on_change: Callable[[], None] | None = None,
+        mask_bytes: int = _DEFAULT_MASK_BYTES,
+    ) -> None:
+        self.pool = pool
+        self._threads = threads or torch.get_num_threads()
+        self._on_change = on_change
+        self._targets = _targets(pool, model)
+        # clone: out of the memory map, so that no later change of the files can reach the engine
+        self._base = {name: pool.base.tensor(name).clone() for name in pool.layout.tensors}
+        self._experts = {
+            name: {label: expert.tensor(name).clone() for label, expert in pool.experts.items()}
+            for name in pool.layout.tensors
+        }
+        self._uniforms = CachedUniforms(mask_bytes)
+        self._built: dict[str, tuple[TensorRecipe, int]] = {}
+
+    def apply(self, recipe: Recipe) -> AppliedMerge:
+        """Write the merge that a recipe describes into the model.
+
+        Raises `UsageError` if the recipe cannot be built from these models, or the model's dtype cannot hold the
+        recipe's exactly; `CandidateError` if its values cannot go together (nothing is written in these cases), or if
+        merged weights come out infinite or NaN. After any failure in mid-work the model's weights are undefined, and
+        the next call builds every tensor.
+        """
+        start = time.perf_counter()
+        check_values(recipe, self.pool.layout)
+        check_same_models(recipe, self.pool)
+        self._refuse_dtype(recipe)
+        reason = clash(recipe, self.pool.layout)
+        if reason:
+            raise CandidateError(reason)
+        wanted = {name: TensorRecipe.of(recipe, name) for name in self.pool.layout.tensors}
+        stale = [n for n, piece in wanted.items() if n not in self._built or self._built[n][0] != piece]
+        if stale:
+            try:
+                self._build({name: wanted[name] for name in stale})
+            except BaseException:
+                self.forget()
+                raise
+            finally:
+                if self._on_change is not None:
+                    self._on_change()
+        total = combine(*(value for _, value in self._built.values()))
+        return AppliedMerge(to_text(total), len(stale), time.perf_counter() - start)
+
+    def forget(self) -> None:
+        """Have the next `apply` build every tensor: for when something else wrote the model's weights."""
+        self._built.clear()
+
+    def _refuse_dtype(self, recipe: Recipe) -> None:
+        dtype = TORCH_DTYPES[recipe.dtype]
+        for name, target in self._targets.items():
+            if target.dtype not in (dtype, torch.float32):
+                raise UsageError(
+                    f"recipe: dtype {recipe.dtype} does not fit into the loaded model, whose {name!r} is "
+                    f"{str(target.dtype).removeprefix('torch.')}; load the model in {recipe.dtype} or float32"
+                )
+
+    def _build(self, pieces: dict[str, TensorRecipe]) -> None:
+        # The largest first, so that no thread is left alone with one at the end.
+        names = sorted(pieces, key=lambda name: -self._base[name].numel())
+        with ThreadPoolExecutor(self._threads) as executor:
+            futures: dict[str, Future[int]] = {n: executor.submit(self._build_one, n, pieces[n]) for n in names}
+            try:
+                for name, future in futures.items():
+                    self._built[name] = (pieces[name], future.result())
+            except BaseException:
+                executor.shutdown(cancel_futures=True)
+                raise
+
+    @torch.no_grad()
+    def _build_one(self, name: str, piece: TensorRecipe) -> int:
+        target = self._targets[name]
+        in_place = target.device.type == "cpu" and target.is_contiguous()
+        out = target.detach() if in_place else torch.empty(target.shape, dtype=piece.dtype)
+        value = merge_into(out, name, piece, self._base[name], self._experts[name], self._uniforms)
+        if not in_place:
+            target.copy_(out)
+        return value
+
+
+def _targets(pool: ModelPool, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the model's own tensor for each name of the pool, and refuse a model that does not match."""
+    live: dict[str, torch.Tensor] = model.state_dict(keep_vars=True)
+    targets: dict[str, torch.Tensor] = {}
+    owners: dict[int, str] = {}
+    for name in pool.layout.tensors:
+        if name not in live:
+            raise UsageError(
+                f"the loaded model has no tensor {name!r}, which {pool.base.path} holds; load it with the class that "
+                "its config names"
+            )
+        if tuple(live[name].shape) != pool.base.shape(name):
+            raise UsageError(
+                f"tensor {name!r} of the loaded model has shape {list(live[name].shape)}, {pool.base.path} has "
+                f"{list(pool.base.shape(name))}; load the model from that directory"
+            )
+        owner = owners.setdefault(live[name].data_ptr(), name)
+        if owner != name:
+            raise UsageError(
+                f"tensors {owner!r} and {name!r} are one in the loaded model but two in {pool.base.path}; "
+                "set tie_word_embeddings in its config.json to what is true"
+            )
+        targets[name] = live[name]
+    for name, _ in _unowned(live, owners):
+        raise UsageError(
+            f"the loaded model has tensor {name!r}, which {pool.base.path} does not hold; it cannot be merged"
+        )
+    return targets
+
+
+def _unowned(live: dict[str, torch.Tensor], owners: dict[int, str]) -> Iterable[tuple[str, torch.Tensor]]:
+    """The tensors of a model that share no storage with those named in `owners`."""
+    return ((name, tensor) for name, tensor in live.items() if tensor.data_ptr() not in owners)

@@ -1,0 +1,212 @@
+"""Export: the merged model as a transformers directory, verified bit for bit before it gets its name.
+
+Everything is written into a hidden directory beside the target and renamed at the end, so that a full disk or a kill
+leaves no half model under the final name. This file knows nothing about live models or scores.
+"""
+
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from evomerge.checkpoints import Checkpoint, ModelPool, file_sha256
+from evomerge.checkpoints.checkpoint import INDEX, WEIGHTS
+from evomerge.errors import UsageError, WorkError
+from evomerge.merging.fingerprint import combine, fingerprint, to_text
+from evomerge.merging.safetensors_file import write_safetensors
+from evomerge.merging.stream import MergedTensor, merged_tensors
+from evomerge.merging.tensors import TORCH_DTYPES
+from evomerge.recipes import Recipe
+
+# What goes along with the weights, where the source has it.
+_COMPANIONS = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written.
+
+    Attributes:
+        path: the directory.
+        files: file name -> SHA-256, sorted.
+        fingerprint: of all tensors, in the recipe's dtype.
+        parameters: the number of weights.
+    """
+
+    path: Path
+    files: dict[str, str]
+    fingerprint: str
+    parameters: int
+
+
+def export(
+    recipe: Recipe,
+    out_dir: str | Path,
+    *,
+    pool: ModelPool | None = None,
+    threads: int = 1,
+    max_shard_bytes: int = 5 * 1024**3,
+    tokenizer_from: str | None = None,
+    card: str | None = None,
+    expected_fingerprint: str | None = None,
+) -> ExportReport:
+    """Build a recipe and write it as a model directory that transformers loads.
+
+    The bytes depend on the recipe and the models alone, not on the number of threads.
+
+    Args:
+        recipe: what to build.
+        out_dir: a directory that does not exist or is empty.
+        pool: the models, where they are open already.
+        threads: how many tensors to build at the same time.
+        max_shard_bytes: a file of weights does not exceed this (unless one tensor does).
+        tokenizer_from: label of the expert whose tokenizer, chat template and generation config to take; None: the
+            base's.
+        card: text of README.md.
+        expected_fingerprint: what the merge had when it was scored.
+
+    Raises `UsageError` for a recipe that cannot be built or a directory that is not empty; `WorkError` if the merge
+    differs from what is expected, its weights come out infinite or NaN, or the disk refuses.
+    """
+    out = Path(out_dir).absolute()
+    _refuse_occupied(out)
+    pool = pool or ModelPool.open(recipe.base, recipe.experts)
+    if tokenizer_from is not None and tokenizer_from not in pool.experts:
+        raise UsageError(f"tokenizer of {tokenizer_from!r}: no such expert; there are {', '.join(pool.experts)}")
+    source = pool.base if tokenizer_from is None else pool.experts[tokenizer_from]
+    merged = merged_tensors(recipe, pool, threads=threads)
+    draft = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
+    try:
+        draft.mkdir(parents=True)
+        try:
+            value = _write_weights(draft, recipe, pool, merged, max_shard_bytes)
+            _write_companions(draft, recipe, pool.base, source, card)
+            _verify(draft, value, expected_fingerprint)
+            paths = sorted(path for path in draft.rglob("*") if path.is_file())
+            files = {path.relative_to(draft).as_posix(): file_sha256(path) for path in paths}
+            for path in (*paths, draft):
+                _sync(path)
+            draft.rename(out)
+            _sync(out.parent)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise WorkError(f"cannot write {out}: {error.strerror or error}; nothing was left there") from None
+    parameters = sum(math.prod(pool.base.shape(name)) for name in pool.layout.tensors)
+    return ExportReport(out, files, to_text(value), parameters)
+
+
+def _refuse_occupied(out: Path) -> None:
+    if out.is_dir() and not out.is_symlink():
+        try:
+            if not any(out.iterdir()):
+                return
+        except OSError as error:
+            raise WorkError(f"cannot read {out}: {error.strerror}") from None
+        raise UsageError(f"{out} is not empty; give a directory that does not exist or is empty")
+    if os.path.lexists(out):
+        raise UsageError(f"{out} exists and is not a directory; give another name")
+
+
+def _write_weights(
+    draft: Path, recipe: Recipe, pool: ModelPool, merged: Iterator[MergedTensor], max_shard_bytes: int
+) -> int:
+    """Write the shards and their index; return the fingerprint of all tensors."""
+    dtype = TORCH_DTYPES[recipe.dtype]
+    metadata = {"format": "pt", "evomerge_recipe": json.dumps(recipe.to_dict(), sort_keys=True)}
+    shapes = {name: pool.base.shape(name) for name in pool.layout.tensors}
+    sizes = {name: math.prod(shape) * dtype.itemsize for name, shape in shapes.items()}
+    shards = _shards(sizes, max_shard_bytes)
+    total = 0
+
+    def tensors(count: int) -> Iterator[torch.Tensor]:
+        nonlocal total
+        for piece in islice(merged, count):
+            total = combine(total, piece.fingerprint)
+            yield piece.tensor
+
+    for file, names in shards.items():
+        write_safetensors(
+            draft / file, {name: shapes[name] for name in names}, dtype, tensors(len(names)), metadata=metadata
+        )
+    if len(shards) > 1:
+        index = {
+            "metadata": {"total_size": sum(sizes.values())},
+            "weight_map": {name: file for file, names in shards.items() for name in names},
+        }
+        _write_json(draft / INDEX, index)
+    return total
+
+
+def _shards(sizes: dict[str, int], max_bytes: int) -> dict[str, list[str]]:
+    """Divide tensors, in their order, over files as transformers names them."""
+    shards: list[list[str]] = []
+    room = 0
+    for name, size in sizes.items():
+        if size > room or not shards:
+            shards.append([])
+            room = max_bytes
+        shards[-1].append(name)
+        room -= size
+    if len(shards) == 1:
+        return {WEIGHTS: shards[0]}
+    return {f"model-{i:05d}-of-{len(shards):05d}.safetensors": names for i, names in enumerate(shards, 1)}
+
+
+def _write_companions(draft: Path, recipe: Recipe, base: Checkpoint, source: Checkpoint, card: str | None) -> None:
+    config = {k: v for k, v in base.config.items() if k not in ("_name_or_path", "torch_dtype", "dtype")}
+    _write_json(draft / "config.json", {**config, "dtype": recipe.dtype})
+    for name in _COMPANIONS:
+        if (source.path / name).is_file():
+            shutil.copyfile(source.path / name, draft / name)
+    templates = source.path / "additional_chat_templates"
+    if templates.is_dir():
+        shutil.copytree(templates, draft / templates.name)
+    (draft / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    if card is not None:
+        (draft / "README.md").write_text(card, encoding="utf-8")
+
+
+def _verify(draft: Path, value: int, expected: str | None) -> None:
+    """Hold what is on the disk against what was built, and that against what was expected."""
+    if expected is not None and to_text(value) != expected:
+        raise WorkError(
+            f"the merge has fingerprint {to_text(value)}, but {expected} was expected: the models or evomerge changed "
+            "since it was scored; nothing was written"
+        )
+    written = Checkpoint.open(draft)
+    if combine(*(fingerprint(name, written.tensor(name)) for name in written.names)) != value:
+        raise WorkError(f"what was written to {draft.parent} reads back differently; the disk may be failing")
+
+
+def _write_json(path: Path, data: object) -> None:
+    path.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    """See a file, or the names in a directory, onto the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

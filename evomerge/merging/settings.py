@@ -1,0 +1,82 @@
+"""From a recipe to the values that hold at one tensor, and whether a recipe can be built at all.
+
+This file knows recipes, the layout of a model and what methods declare; no tensors.
+"""
+
+from evomerge.errors import UsageError, refuse_unknown
+from evomerge.merging.methods import Method, Parameter, Settings, get
+from evomerge.recipes import Layout, Recipe
+from evomerge.recipes.groups import value_at
+from evomerge.recipes.recipe import GroupValues, Value
+
+
+def check(recipe: Recipe, layout: Layout) -> None:
+    """Refuse (`UsageError`) a recipe that cannot be built for models of this layout: `check_values` and `clash`."""
+    check_values(recipe, layout)
+    reason = clash(recipe, layout)
+    if reason:
+        raise UsageError(reason)
+
+
+def check_values(recipe: Recipe, layout: Layout) -> None:
+    """Refuse (`UsageError`) a recipe that is not one for its method and for models of this layout.
+
+    Unknown methods, parameters and options (the nearest known is named), missing and out-of-bounds values, tensors that
+    no group holds, groups that overlap.
+    """
+    method = get(recipe.method)
+    where = f"recipe: method {method.name}: "
+    refuse_unknown(recipe.parameters, [p.name for p in method.parameters], where + "parameters")
+    refuse_unknown(recipe.options, [p.name for p in method.options], where + "options")
+    for parameter in method.parameters:
+        for label, groups in recipe.parameters.get(parameter.name, {}).items():
+            for group, value in groups.items():
+                _refuse(parameter, value, f"{where}{parameter.name}.{label}.{group}")
+    for option in method.options:
+        for group, value in recipe.options.get(option.name, {}).items():
+            _refuse(option, value, f"{where}{option.name}.{group}")
+    for tensor in layout.tensors:
+        settings(recipe, method, tensor)
+
+
+def clash(recipe: Recipe, layout: Layout) -> str | None:
+    """Return why the values of a recipe, each of them good, cannot be built together, or None if they can.
+
+    In a search that is the bad luck of one candidate, not a mistake of the user's.
+    """
+    method = get(recipe.method)
+    for tensor in layout.tensors:
+        reason = method.refusal(settings(recipe, method, tensor))
+        if reason:
+            return f"recipe: method {method.name}: tensor {tensor!r}: {reason}"
+    return None
+
+
+def settings(recipe: Recipe, method: Method, tensor: str) -> Settings:
+    """Return the values of a recipe at a tensor, with the method's defaults; `UsageError` where one is missing."""
+    parameters = tuple(
+        {
+            p.name: _value(p, recipe.parameters.get(p.name, {}).get(label), tensor, f"{p.name}.{label}")
+            for p in method.parameters
+        }
+        for label in recipe.experts
+    )
+    options = {p.name: _value(p, recipe.options.get(p.name), tensor, p.name) for p in method.options}
+    return Settings(parameters, options)
+
+
+def _value(parameter: Parameter, groups: GroupValues | None, tensor: str, where: str) -> Value:
+    if groups is None:
+        if parameter.default is None:
+            raise UsageError(f"recipe: parameter {where} has no value; give it one ({parameter.meaning})")
+        return parameter.default
+    try:
+        return value_at(groups, tensor)
+    except UsageError as error:
+        raise UsageError(f"recipe: {where}: {error}") from None
+
+
+def _refuse(parameter: Parameter, value: Value, where: str) -> None:
+    reason = parameter.refusal(value)
+    if reason:
+        raise UsageError(f"{where}: {reason}")
