@@ -172,7 +172,9 @@ def _search(arguments: list[str]) -> int:
         _quiet()
         return run_search(SearchConfig.from_dict(data), data, directory, open_report=not in_sweep)
 
-    sys.argv = ["evomerge search", *arguments]
+    flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    rest = [argument for argument in arguments if argument not in flags]
+    sys.argv = ["evomerge search", *flags, *rest]  # Hydra wants flags in front of overrides
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
     except (HydraException, OmegaConfBaseException) as error:
@@ -237,7 +239,7 @@ def _front(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     _quiet()
-    from evomerge.search.show import export_trial
+    from evomerge.search.export import export_trial
 
     if options.prefer and options.pick != "best":
         raise UsageError("--pick and --prefer exclude each other; give one")

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evomerge.zoo import MODELS, model_path
-from tests.search.runs import command, environment, evomerge, ledger, search
+from tests.search.runs import command, environment, evomerge, here, ledger, search, search_arguments
 
 LINE = 400  # a clear line is not longer than this
 
@@ -145,11 +145,15 @@ def test_a_sweep_writes_one_run_a_job_and_opens_the_report_once(tmp_path):
     ],
 )
 def test_bad_overrides(tmp_path, overrides, words):
-    assert_refused(search(tmp_path / "run", *overrides), 2, *words)
+    assert_refused(here(*search_arguments(tmp_path / "run", *overrides)), 2, *words)
 
 
-def test_code_is_not_run_unless_told_to(tmp_path):
-    done = evomerge("evaluate", "zoo:base", "--tasks", "zoo_code", "--limit", "2")
+def test_a_bad_override_in_a_process_of_its_own(tmp_path):
+    assert_refused(search(tmp_path / "run", "optimizer=cmase"), 2, "did you mean 'cmaes'")
+
+
+def test_code_is_not_run_unless_told_to():
+    done = here("evaluate", "zoo:base", "--tasks", "zoo_code", "--limit", "2")
     assert_refused(done, 2, "zoo_code", "allow")
 
 
@@ -212,31 +216,31 @@ def damage_tokenizer(model):
         (damage_nan, "NaN"),
         (damage_shape, "shape"),
         (damage_name, "tensor"),
-        (damage_architecture, "architecture"),
+        (damage_architecture, "model_type"),
         (damage_tokenizer, "tokenizer"),
     ],
 )
 def test_bad_experts(tmp_path, damage, word):
     model = copy_of("math", tmp_path / "expert")
     damage(model)
-    assert_refused(search(tmp_path / "run", f"models.experts.math={model}"), 2, word)
+    assert_refused(here(*search_arguments(tmp_path / "run", f"models.experts.math={model}")), 2, word)
     assert not (tmp_path / "run" / "ledger.jsonl").exists(), "refused before anything began"
 
 
 def test_a_recipe_with_a_wrong_key(tmp_path):
     (tmp_path / "r.yaml").write_text("{method: ties, base: zoo:base, experts: {a: zoo:math}, paramters: {weight: 1}}")
-    assert_refused(evomerge("merge", str(tmp_path / "r.yaml"), str(tmp_path / "out")), 2, "did you mean 'parameters'")
+    assert_refused(here("merge", str(tmp_path / "r.yaml"), str(tmp_path / "out")), 2, "did you mean 'parameters'")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_recipe_with_a_wrong_parameter(tmp_path):
     (tmp_path / "r.yaml").write_text("{method: ties, base: zoo:base, experts: {a: zoo:math}, parameters: {wait: 1}}")
-    assert_refused(evomerge("merge", str(tmp_path / "r.yaml"), str(tmp_path / "out")), 2, "wait")
+    assert_refused(here("merge", str(tmp_path / "r.yaml"), str(tmp_path / "out")), 2, "wait")
 
 
 def test_an_output_folder_that_is_not_empty(run, tmp_path):
     (tmp_path / "keep.txt").write_text("mine")
-    assert_refused(evomerge("export", str(run), str(tmp_path)), 2, "empty")
+    assert_refused(here("export", str(run), str(tmp_path)), 2, "empty")
     assert (tmp_path / "keep.txt").read_text() == "mine"
 
 
@@ -258,12 +262,12 @@ def test_an_output_folder_that_is_not_empty(run, tmp_path):
 )
 def test_bad_commands(run, tmp_path, arguments, word):
     filled = [a.format(run=run, tmp=tmp_path) for a in arguments]
-    assert_refused(evomerge(*filled), 2, word)
+    assert_refused(here(*filled), 2, word)
 
 
 def test_a_run_directory_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    assert_refused(search(tmp_path / "file" / "run"), 1, "file")
+    assert_refused(here(*search_arguments(tmp_path / "file" / "run")), 1, "file")
 
 
 def limited(shell, tmp_path, *arguments):
@@ -277,8 +281,6 @@ def limited(shell, tmp_path, *arguments):
 
 
 def test_a_full_disk(tmp_path):
-    from tests.search.runs import search_arguments
-
     arguments = [f"'{a}'" for a in search_arguments(tmp_path / "disk" / "run")]
     shell = f"mount -t tmpfs -o size=16k none {tmp_path}/disk"
     done = limited(shell, tmp_path, *arguments)
@@ -286,8 +288,6 @@ def test_a_full_disk(tmp_path):
 
 
 def test_a_read_only_run_directory(tmp_path):
-    from tests.search.runs import search_arguments
-
     arguments = [f"'{a}'" for a in search_arguments(tmp_path / "disk" / "run")]
     done = limited(f"mount -t tmpfs -o ro none {tmp_path}/disk", tmp_path, *arguments)
     assert_refused(done, 1, "Read-only")

@@ -1,27 +1,23 @@
-"""What can be had from a run directory afterwards: its front, and the model of one of its candidates.
+"""What a run directory shows: its front, as a table or as data, and the candidate that somebody means.
 
-This file reads run directories; it knows nothing about how a search goes on.
+This file reads run directories; it knows nothing about how a search goes on, nor about models.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from evomerge.errors import UsageError, refuse_unknown
-from evomerge.merging import ExportReport, export
-from evomerge.reporting.card import card
 from evomerge.reporting.front import knee, preferred
 from evomerge.reporting.tables import print_table
 from evomerge.search.directory import FRONT_VERSION, RunDirectory, front_row
 from evomerge.search.record import Record, Trial
-from evomerge.search.report import table
 from evomerge.search.results import front, mean_normalised, objectives, selected
 
 
 def front_json(path: Path, prefer: Mapping[str, float]) -> dict[str, Any]:
     """Return the front of a run as plain data, ordered by weighted normalised scores (equal weights by default)."""
-    record = _read(path)
+    record = read_run(path)
     members = _ordered(record, prefer)
     best = selected(record)[:1]
     return {
@@ -33,7 +29,7 @@ def front_json(path: Path, prefer: Mapping[str, float]) -> dict[str, Any]:
 
 def front_table(path: Path, prefer: Mapping[str, float]) -> None:
     """Print the baselines and the front of a run with its search scores; `*` marks the best on the selection split."""
-    record = _read(path)
+    record = read_run(path)
     tasks = [objective.name for objective in objectives(record, "search")]
     best, members = selected(record)[:1], _ordered(record, prefer)
     off_front = [trial for trial in best if trial not in members]
@@ -52,27 +48,8 @@ def front_table(path: Path, prefer: Mapping[str, float]) -> None:
     print("Scores on the search split, ± one standard error: the optimizer saw these, so the best of them flatter.")
 
 
-def export_trial(path: Path, out: Path, *, pick: str, prefer: Mapping[str, float], threads: int) -> ExportReport:
-    """Write the model of a run's candidate and check it against the fingerprint recorded when it was scored.
-
-    Args:
-        path: the run directory.
-        out: an empty or new directory.
-        pick: best (on the selection split), knee (of the front), or the number of a trial.
-        prefer: task -> weight; not empty: the front's best by weighted normalised scores.
-        threads: how many threads merge.
-    """
-    directory, record = RunDirectory(path), _read(path)
-    trial = _pick(record, pick, prefer)
-    scores: list[list[str]] = []
-    if directory.report.exists():
-        header, rows = table(json.loads(directory.report.read_text(encoding="utf-8")))
-        scores = [header, *rows]
-    text = card(trial.recipe, scores=scores, openings=record.openings)
-    return export(trial.recipe, out, threads=threads, expected_fingerprint=trial.fingerprint, card=text)
-
-
-def _read(path: Path) -> Record:
+def read_run(path: Path) -> Record:
+    """Read the record of a run; `UsageError` if there is none or it has no candidate yet."""
     record = RunDirectory(path).read()
     if not record.candidates:
         raise UsageError(f"{path}: no candidate has been scored yet")
@@ -98,7 +75,8 @@ def _ordered(record: Record, prefer: Mapping[str, float]) -> list[Trial]:
     return [members[i] for i in sorted(range(len(members)), key=lambda i: (-worth[i], members[i].number))]
 
 
-def _pick(record: Record, pick: str, prefer: Mapping[str, float]) -> Trial:
+def pick_trial(record: Record, pick: str, prefer: Mapping[str, float]) -> Trial:
+    """Return the trial that `--pick` (best, knee, a number) or weights (which win) mean, or raise `UsageError`."""
     members = front(record)
     if prefer:
         return members[preferred(_points(record, members), _weights(record, prefer))]

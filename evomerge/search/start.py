@@ -54,12 +54,16 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     tasks = load_tasks(config.tasks, split_seed=config.evaluation.split_seed)
     items = {split: pick_items(tasks, split, getattr(config.items, split)) for split in SPLITS}
 
+    inherited = []
+    if config.fork_from is not None:
+        parent = RunDirectory(Path(config.fork_from))
+        parent.read()  # refuses what is no run
+        inherited.append(parent.outcomes)
+
     directory = RunDirectory(path)
     directory.prepare(data)
     ledger = Ledger(directory.ledger)
-    store = OutcomeStore(
-        directory.outcomes, read_also=[RunDirectory(Path(config.fork_from)).outcomes] if config.fork_from else []
-    )
+    store = OutcomeStore(directory.outcomes, read_also=inherited)
 
     def scorer(device: str) -> Scorer:
         return Scorer(*load_scorer(pool, tasks, config.evaluation, device, store))

@@ -49,7 +49,10 @@ class Scorer:
         """Score one job; `CandidateError` if the candidate cannot be built or scored."""
         start = time.monotonic()
         applied = self.engine.apply(job.recipe)
-        outcomes = {task: self.evaluator.score(task, items, job.recipe.hash) for task, items in job.items.items()}
+        # Outcomes are kept under the weights' fingerprint, not the recipe's hash: a model file that changed under the
+        # same name gives other weights, and so never finds outcomes that are not its own.
+        key = applied.fingerprint
+        outcomes = {task: self.evaluator.score(task, items, key) for task, items in job.items.items()}
         return Scored(applied.fingerprint, outcomes, time.monotonic() - start)
 
 

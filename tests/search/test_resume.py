@@ -1,5 +1,6 @@
 """A search may be killed anywhere and started again by the same command: it must end as if nothing had happened."""
 
+import json
 import random
 import signal
 import subprocess
@@ -67,6 +68,18 @@ def test_a_finished_run_starts_again_without_scoring_anything(undisturbed):
     done = search(undisturbed, *OVERRIDES)
     assert done.returncode == 0, done.stderr
     assert ledger(undisturbed) == before
+
+
+def test_a_fork_takes_over_outcomes_instead_of_scoring_again(undisturbed, tmp_path):
+    run = tmp_path / "fork"
+    done = search(run, "optimizer=sobol", "budget.candidates=2", f"fork_from={undisturbed}")
+    assert done.returncode == 0, done.stderr
+    baselines = [event for event in ledger(undisturbed) if event["event"] in ("ask", "tell") and event["number"] < 6]
+    assert [event for event in ledger(run) if event in baselines] == baselines
+    written = [json.loads(line) for path in (run / "outcomes").glob("*.jsonl") for line in path.open()]
+    keys = {record["key"] for record in written if "key" in record}
+    told = {event["number"]: event["fingerprint"] for event in ledger(run) if event["event"] == "tell"}
+    assert keys == {told[6], told[7]}, "only the two new candidates were scored"
 
 
 def test_another_configuration_is_refused_and_named(undisturbed):

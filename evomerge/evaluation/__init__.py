@@ -1,0 +1,57 @@
+"""Scoring models on tasks: lm-eval's task objects with frozen prompts, generation, the code sandbox, the outcome store.
+
+The names below are imported on first use, since lm-eval and transformers take seconds and many commands need neither.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evomerge.evaluation.backend import TransformersBackend, load_model
+    from evomerge.evaluation.evaluator import Backend, Evaluator
+    from evomerge.evaluation.health import Health, health_by_task, health_of
+    from evomerge.evaluation.sandbox import Sandbox, Verdict
+    from evomerge.evaluation.spec import TaskSpec
+    from evomerge.evaluation.store import OutcomeStore
+    from evomerge.evaluation.tasks import EvalTask, find_task_config, load_tasks
+    from evomerge.evaluation.types import SPLITS, Generation, Outcome, Split
+
+__all__ = [
+    "SPLITS",
+    "Backend",
+    "EvalTask",
+    "Evaluator",
+    "Generation",
+    "Health",
+    "Outcome",
+    "OutcomeStore",
+    "Sandbox",
+    "Split",
+    "TaskSpec",
+    "TransformersBackend",
+    "Verdict",
+    "find_task_config",
+    "health_by_task",
+    "health_of",
+    "load_model",
+    "load_tasks",
+]
+
+_HOMES = {
+    "backend": ("TransformersBackend", "load_model"),
+    "evaluator": ("Backend", "Evaluator"),
+    "health": ("Health", "health_by_task", "health_of"),
+    "sandbox": ("Sandbox", "Verdict"),
+    "spec": ("TaskSpec",),
+    "store": ("OutcomeStore",),
+    "tasks": ("EvalTask", "find_task_config", "load_tasks"),
+    "types": ("SPLITS", "Generation", "Outcome", "Split"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
