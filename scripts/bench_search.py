@@ -85,9 +85,8 @@ def main() -> None:
     print_table(header, table)
     pooled = pooled_difference(pairs, reports[0]["anchors"])
     print(f"found better in {wins} of {len(reports)} seeds")
-    print(
-        f"pooled over seeds, paired by item: {pooled.mean:+.3f} [{pooled.low:+.3f}, {pooled.high:+.3f}], p = {pooled.p:.2g}"
-    )
+    interval = f"[{pooled.low:+.3f}, {pooled.high:+.3f}]"
+    print(f"pooled over seeds, paired by item: {pooled.mean:+.3f} {interval}, p = {pooled.p:.2g}")
     if options.json:
         data = {"header": header, "rows": table, "wins": wins, "seeds": len(reports), "pooled": vars(pooled)}
         options.json.write_text(json.dumps(data, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""An installed evomerge, not a checkout: the wheel holds the configuration, the tasks and the zoo, and works from any folder."""
+"""An installed evomerge, not a checkout: the wheel holds configuration, tasks and zoo, and works from any folder."""
 
 import os
 import subprocess
