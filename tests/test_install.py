@@ -34,5 +34,5 @@ def test_the_wheel_works_from_any_folder(tmp_path):
         return done.stdout
 
     assert run("zoo", "base").strip().startswith(str(site)), "the installed package, not the checkout"
-    assert "candidates: 42" in run("search", "--cfg", "job", "experiment=quickstart")
+    assert "candidates: 50" in run("search", "--cfg", "job", "experiment=quickstart")
     assert "zoo_math" in run("evaluate", "zoo:base", "--tasks", "zoo_math", "--limit", "2")
