@@ -14,6 +14,7 @@ each task's best expert, on these items.
 import argparse
 import itertools
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from evomerge.checkpoints import ModelPool
 from evomerge.evaluation import Evaluator, TransformersBackend, find_task_config, load_model, load_tasks
 from evomerge.merging import MergeEngine
 from evomerge.recipes import Recipe
-from evomerge.reporting.statistics import Interval, mean_interval, mean_normalised
+from evomerge.reporting.statistics import mean_interval, mean_normalised
 from evomerge.reporting.tables import percent, plain, print_table
 
 EXPERTS = ("code", "math", "translate")
@@ -112,13 +113,9 @@ def main() -> None:
     print("cosine of task vectors:", ", ".join(f"{pair} {value:+.3f}" for pair, value in cosines.items()))
     if options.json:
         data: dict[str, Any] = {"items": count, "norms": norms, "cosines": cosines}
-        data["models"] = {name: {t: vars(i) for t, i in row.items()} for name, row in intervals.items()}
-        data["mean_normalised"] = {name: _plain(interval) for name, interval in joined.items()}
+        data["models"] = {name: {t: asdict(i) for t, i in row.items()} for name, row in intervals.items()}
+        data["mean_normalised"] = {name: asdict(interval) for name, interval in joined.items()}
         options.json.write_text(json.dumps(data, indent=1) + "\n")
-
-
-def _plain(interval: Interval) -> dict[str, float]:
-    return dict(vars(interval))
 
 
 if __name__ == "__main__":

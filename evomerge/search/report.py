@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from evomerge.evaluation.health import health_of
+from evomerge.evaluation.health import Health, health_of
 from evomerge.reporting import statistics
 from evomerge.reporting.statistics import Interval
 from evomerge.reporting.tables import percent, plain, print_table
@@ -120,9 +120,9 @@ def unhealthy(report: Mapping[str, Any]) -> list[str]:
     lines = []
     for row in report["rows"]:
         for task, score in row["scores"].items():
-            health = score["health"]
-            lost = 0.0 if health["strict"] is None else health["flexible"] - health["strict"]
-            rates = {"truncated": health["truncated"], "empty": health["empty"], "right but in the wrong form": lost}
+            health = Health(**score["health"])
+            lost = health.format_loss or 0.0
+            rates = {"truncated": health.truncated, "empty": health.empty, "right but in the wrong form": lost}
             words = [f"{100 * rate:.0f} % {what}" for what, rate in rates.items() if rate > UNHEALTHY]
             if words:
                 lines.append(f"note: {row['title']}, {task}: answers {', '.join(words)}; part of its score is form")
