@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evomerge.durable import append_line
 from evomerge.errors import UsageError, WorkError
 from evomerge.evaluation.types import Outcome
 
@@ -70,18 +71,12 @@ class OutcomeStore:
             self._outcomes.setdefault(place, outcome)
 
     def _append(self, record: dict[str, Any]) -> None:
-        size = None
         try:
             if self._file is None:
                 self._file = self._open()
             data = json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-            size = os.fstat(self._file).st_size
-            if os.write(self._file, data) != len(data):
-                raise OSError("no space left")
-            os.fsync(self._file)
+            append_line(self._file, data)
         except OSError as error:
-            if self._file is not None and size is not None:
-                os.ftruncate(self._file, size)
             raise WorkError(
                 f"{self.directory}: outcomes cannot be written: {error.strerror or error}; what was recorded is safe, "
                 "the same command goes on from there"

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from evomerge.durable import append_line
 from evomerge.errors import UsageError, WorkError
 
 LEDGER_VERSION = 1
@@ -47,13 +48,9 @@ class Ledger:
     def append(self, event: dict[str, Any]) -> None:
         """Write one event and wait until it is on disk; `WorkError` if that fails, with the record left as it was."""
         line = json.dumps(event, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-        size = os.fstat(self._file).st_size
         try:
-            if os.write(self._file, line) != len(line):
-                raise OSError("no space left")
-            os.fsync(self._file)
+            append_line(self._file, line)
         except OSError as error:
-            os.ftruncate(self._file, size)
             raise WorkError(
                 f"{self.path}: cannot be written: {error.strerror or error}; what was recorded is safe, "
                 "the same command goes on from there"
