@@ -1,8 +1,9 @@
 """One model on disk: a directory with config.json and safetensors weights, whole or in shards.
 
-Tensors are memory-mapped and read only when asked for. Everything in the directory is distrusted: headers are checked
-against the files, shard names must stay inside the directory, pickles are never opened. This file knows nothing about
-how models relate to each other.
+Tensors are read only when asked for: whole and memory-mapped, or span by span. Everything in the directory is
+distrusted: headers are checked against the files, shard names must stay inside the directory, pickles are never
+opened. Entries that are no weights (see `buffers.py`) are left out. This file knows nothing about how models relate to
+each other.
 """
 
 import hashlib
@@ -15,11 +16,14 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from evomerge.checkpoints.header import Entry, read_header
+from evomerge.checkpoints.buffers import is_buffer
+from evomerge.checkpoints.header import Entry, read_header, refused_type
+from evomerge.checkpoints.source import FileSource, TensorSource, WeightFile
 from evomerge.errors import UsageError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -38,6 +42,7 @@ class Checkpoint:
         self.names: tuple[str, ...] = tuple(sorted(entries))
         self._entries = entries
         self._handles: dict[str, Any] = {}
+        self._weight_files = {file: WeightFile(path / file) for file, _ in entries.values()}
 
     @classmethod
     def open(cls, path: str | Path) -> "Checkpoint":
@@ -50,9 +55,11 @@ class Checkpoint:
         if not path.is_dir():
             raise UsageError(f"model {path}: no such directory")
         config_file = path / "config.json"
+        if is_adapter(path):
+            raise UsageError(f"model {path}: is a LoRA adapter, no model of its own; only an expert can be one")
         if not config_file.is_file():
             raise UsageError(f"model {path}: has no config.json; give the directory of a transformers model")
-        config = _read_json(config_file)
+        config = read_json(config_file)
         if config.get("quantization_config"):
             raise UsageError(f"model {path}: is quantised; dequantise it or take the original weights")
         if (path / WEIGHTS).is_file():
@@ -61,6 +68,10 @@ class Checkpoint:
             entries = _read_shards(path)
         else:
             raise UsageError(f"model {path}: {_why_no_weights(path)}")
+        entries = {name: place for name, place in entries.items() if not is_buffer(name, place[1])}
+        for name, (file, entry) in entries.items():
+            if not entry.dtype.is_floating_point:
+                raise refused_type(path / file, name, "U8")
         if not entries:
             raise UsageError(f"model {path}: its weights hold no tensor")
         return cls(path, config, entries)
@@ -94,10 +105,20 @@ class Checkpoint:
         tensor: torch.Tensor = self._handles[file].get_tensor(name)
         return tensor
 
+    def source(self, name: str) -> TensorSource:
+        """Return a tensor as spans that are read when asked for."""
+        file, entry = self._entries[name]
+        return FileSource(self._weight_files[file], entry)
+
     @property
     def parameters(self) -> int:
         """The number of weights."""
         return sum(math.prod(entry.shape) for _, entry in self._entries.values())
+
+
+def is_adapter(path: Path) -> bool:
+    """Say whether a directory holds a PEFT adapter, and no model."""
+    return (path / ADAPTER_CONFIG).is_file() and not any((path / name).is_file() for name in (WEIGHTS, INDEX))
 
 
 def file_sha256(path: Path) -> str:
@@ -106,7 +127,8 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the mapping that a JSON file holds; `UsageError` naming the file if it cannot."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -119,7 +141,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_shards(path: Path) -> dict[str, tuple[str, Entry]]:
     """Read the headers of the shards that the index names, and hold the index against them."""
     where = path / INDEX
-    weight_map = _read_json(where).get("weight_map")
+    weight_map = read_json(where).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise UsageError(f"{where}: has no weight_map of tensor names to file names; copy or download it again")
     entries: dict[str, tuple[str, Entry]] = {}
@@ -151,6 +173,4 @@ def _why_no_weights(path: Path) -> str:
                 f"holds pickled weights ({file.name}), which can run code when opened; "
                 "convert them to safetensors (model.save_pretrained does)"
             )
-    if (path / "adapter_model.safetensors").is_file():
-        return "is a LoRA adapter; merge it into its base model first (peft's merge_and_unload)"
     return f"has no weights; expected {WEIGHTS} or {INDEX}"

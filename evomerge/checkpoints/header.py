@@ -17,22 +17,30 @@ from evomerge.errors import UsageError
 # The cap that safetensors' own reader has.
 MAX_HEADER_BYTES = 100_000_000
 
-DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+DTYPES = {
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I64": torch.int64,
+}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a file: its dtype and shape."""
+    """One tensor of a file: its dtype and shape, and at which byte of the file its data start."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
+    start: int
 
 
 def read_header(path: Path) -> dict[str, Entry]:
     """Return tensor name -> entry of a safetensors file.
 
-    Raises `UsageError` naming the file if it is truncated, corrupt, or holds a type other than float32, float16 and
-    bfloat16.
+    Raises `UsageError` naming the file if it is truncated, corrupt, or holds a type other than those of weights
+    (float32, float16, bfloat16) and of what may lie beside them (truth values, bytes, 64-bit integers).
     """
     try:
         with path.open("rb") as file:
@@ -53,10 +61,16 @@ def read_header(path: Path) -> dict[str, Entry]:
     if not isinstance(header, dict):
         raise UsageError(f"{path}: corrupt header (not a mapping); copy or download it again")
     header.pop("__metadata__", None)
-    return _entries(header, data_bytes=size - 8 - length, path=path)
+    return _entries(header, data_start=8 + length, data_bytes=size - 8 - length, path=path)
 
 
-def _entries(header: dict[str, Any], *, data_bytes: int, path: Path) -> dict[str, Entry]:
+def refused_type(path: Path, name: str, dtype: str) -> UsageError:
+    """Return the refusal of a tensor whose type is not that of a weight."""
+    hint = "convert the model to float32" if dtype == "F64" else "a quantised model must be dequantised first"
+    return UsageError(f"{path}: tensor {name!r} has type {dtype}; only F32, F16 and BF16 can be merged ({hint})")
+
+
+def _entries(header: dict[str, Any], *, data_start: int, data_bytes: int, path: Path) -> dict[str, Entry]:
     entries = {}
     spans = []
     for name, fields in header.items():
@@ -68,11 +82,8 @@ def _entries(header: dict[str, Any], *, data_bytes: int, path: Path) -> dict[str
         if not sane:
             raise UsageError(f"{path}: corrupt header at tensor {name!r}; copy or download it again")
         if dtype not in DTYPES:
-            raise UsageError(
-                f"{path}: tensor {name!r} has type {dtype}; only F32, F16 and BF16 can be merged "
-                "(a quantised model must be dequantised first)"
-            )
-        entry = Entry(DTYPES[dtype], shape)
+            raise refused_type(path, name, dtype)
+        entry = Entry(DTYPES[dtype], shape, data_start + begin)
         if end > data_bytes:
             raise UsageError(f"{path}: truncated: tensor {name!r} ends beyond the file; copy or download it again")
         if math.prod(shape) * entry.dtype.itemsize != end - begin:

@@ -1,32 +1,31 @@
 """The models of one merge: a base and its experts, proved to fit together before anything is computed.
 
-This file knows nothing about methods or recipes, only about what must agree for a tensor-by-tensor merge to make
-sense.
+Full models, LoRA adapters, other dtypes, tied heads and other numberings of added tokens are brought into one form
+here: whoever merges sees the same names and shapes from every model. This file knows nothing about methods or recipes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from evomerge.checkpoints.checkpoint import Checkpoint
+from evomerge.checkpoints import agreement
+from evomerge.checkpoints.adapter import Adapter
+from evomerge.checkpoints.checkpoint import Checkpoint, is_adapter
+from evomerge.checkpoints.companions import copy_companions, has_tokenizer
+from evomerge.checkpoints.embeddings import Embeddings, Sources
+from evomerge.checkpoints.finite import all_finite
+from evomerge.checkpoints.model import Model
 from evomerge.checkpoints.reference import resolve
-from evomerge.checkpoints.tokenizer import tokenizer_difference
-from evomerge.errors import UsageError
+from evomerge.checkpoints.source import TensorSource, read_all
+from evomerge.checkpoints.vocabulary import CHOICES, VocabularyReport
+from evomerge.errors import UsageError, nearest
 from evomerge.recipes import Layout
-from evomerge.recipes.groups import place
 
-# What decides how the weights are used and cannot be told from their shapes.
-_SAME_CONFIG = (
-    "model_type",
-    "architectures",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "hidden_act",
-)
-_CHECK_BLOCK = 1 << 20
+SAME = "same"
+_CHECK_THREADS = 2
 
 
 class ModelPool:
@@ -34,121 +33,141 @@ class ModelPool:
 
     Attributes:
         base: the base checkpoint.
-        experts: label -> checkpoint, in label order.
+        experts: label -> model, in label order: checkpoints and LoRA adapters, as they are on the disk.
         references: label -> reference as given, `""` for the base.
         layout: the tensors that are merged. An output head that is tied to the embeddings is not one of them, whether
-            its file holds a copy or not.
+            its file holds a copy or not; neither are buffers (see `buffers.py`).
+        config: the config.json of the merged model: the base's, with the merged number of tokens.
     """
 
     def __init__(
-        self, base: Checkpoint, experts: Mapping[str, Checkpoint], references: Mapping[str, str], layout: Layout
+        self,
+        base: Checkpoint,
+        experts: Mapping[str, Model],
+        references: Mapping[str, str],
+        layout: Layout,
+        sources: Sources,
+        embeddings: Embeddings | None,
     ) -> None:
         self.base = base
         self.experts = dict(sorted(experts.items()))
         self.references = dict(references)
         self.layout = layout
+        self.config = embeddings.config(base.config) if embeddings else dict(base.config)
+        self._sources = sources
+        self._embeddings = embeddings
 
     @classmethod
-    def open(cls, base: str, experts: Mapping[str, str], *, check_weights: bool = True) -> "ModelPool":
+    def open(
+        cls, base: str, experts: Mapping[str, str], *, check_weights: bool = True, vocabulary: str = SAME
+    ) -> "ModelPool":
         """Open a base and its experts and check that they merge.
 
         Args:
-            base: reference of the base.
-            experts: label -> reference, at least one.
+            base: reference of the base, a full model.
+            experts: label -> reference, at least one; full models or LoRA adapters on the base.
             check_weights: also read every weight once, to refuse NaN and infinity.
+            vocabulary: "same": tokenizers must agree; "base", "union", "intersection": added tokens may differ, and
+                these become the merged model's (see `vocabulary.py`).
 
         Raises `UsageError` naming the model, the first difference and what to do.
         """
         if not experts:
             raise UsageError("no experts; name at least one as 'label: reference'")
-        opened = {label: _open(f"expert {label!r}", text) for label, text in experts.items()}
-        root = _open("base", base)
-        names = _merged_names(root)
-        for label, checkpoint in sorted(opened.items()):
-            _refuse_difference(root, names, checkpoint, f"expert {label!r} ({experts[label]})")
-        pool = cls(root, opened, {"": base, **experts}, Layout.of(names))
+        if vocabulary not in (SAME, *CHOICES):
+            raise UsageError(f"vocabulary {vocabulary!r}: {nearest(vocabulary, (SAME, *CHOICES))}")
+        with _about("base"):
+            root = Checkpoint.open(resolve(base))
+            names = agreement.merged_names(root)
+        opened: dict[str, Model] = {}
+        sources: Sources = {}
+        for label, reference in sorted(experts.items()):
+            with _about(f"expert {label!r}"):
+                opened[label] = _open_expert(reference, root)
+        for label, model in opened.items():
+            with _about(f"expert {label!r} ({experts[label]})"):
+                agreement.refuse_other_architecture(root, model)
+                sources[label] = agreement.untied_heads(root, names, model)
+                agreement.refuse_other_tensors(names, root, model, sources[label])
+                if vocabulary == SAME:
+                    agreement.refuse_other_tokenizer(root.path, model.path)
+        embeddings = None if vocabulary == SAME else Embeddings.match(vocabulary, root, opened, sources)
+        pool = cls(root, opened, {"": base, **experts}, Layout.of(names), sources, embeddings)
+        for label in opened:
+            with _about(f"expert {label!r} ({experts[label]})"):
+                for name in names:
+                    agreement.refuse_other_shape(name, pool.shape(name), pool.source(label, name).shape)
         if check_weights:
             pool.check_weights()
         return pool
 
+    @property
+    def vocabulary_report(self) -> VocabularyReport | None:
+        """What became of the vocabularies; None with vocabulary "same"."""
+        return self._embeddings.rows.report if self._embeddings else None
+
+    def source(self, label: str, name: str) -> TensorSource:
+        """Return a tensor of an expert (or of the base, label `""`) as the merge sees it, span by span."""
+        replaced = self._sources.get(label, {}).get(name)
+        return replaced if replaced is not None else self._model(label).source(name)
+
+    def tensor(self, label: str, name: str) -> torch.Tensor:
+        """Return all of `source(label, name)`, shaped: memory-mapped where it lies in a file as it is; read-only."""
+        replaced = self._sources.get(label, {}).get(name)
+        return read_all(replaced) if replaced is not None else self._model(label).tensor(name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a merged tensor."""
+        return self.source("", name).shape
+
+    def save_tokenizer(self, directory: str | Path, label: str = "") -> None:
+        """Write the tokenizer of the merged model, with chat template, generation and image settings.
+
+        Args:
+            directory: where to; exists.
+            label: the expert whose files to take; `""`: the base's. What its directory lacks comes from the base.
+
+        Raises `UsageError` if that expert's tokenizer numbers tokens otherwise than the merged model does.
+        """
+        source = self._model(label).path
+        if self._embeddings and label and has_tokenizer(source):
+            if self._embeddings.numbers.get(label) != self._embeddings.rows.tokens:
+                raise UsageError(
+                    f"tokenizer of {label!r}: numbers tokens otherwise than the merged model; take the base's"
+                )
+            copy_companions(source, self.base.path, Path(directory))
+            return
+        copy_companions(source, self.base.path, Path(directory))
+        if self._embeddings and self._embeddings.edit:
+            self._embeddings.edit.apply(Path(directory))
+
     def check_weights(self) -> None:
-        """Read every weight; `UsageError` naming model and tensor at the first NaN or infinity."""
-        for label, checkpoint in {"": self.base, **self.experts}.items():
-            what = f"expert {label!r}" if label else "base"
-            for name in self.layout.tensors:
-                flat = checkpoint.tensor(name).reshape(-1)
-                for first in range(0, flat.numel(), _CHECK_BLOCK):
-                    if not bool(torch.isfinite(flat[first : first + _CHECK_BLOCK]).all()):
+        """Read every weight once; `UsageError` naming model and tensor at the first NaN or infinity."""
+        with ThreadPoolExecutor(_CHECK_THREADS) as executor:
+            for label in ("", *self.experts):
+                finite = executor.map(all_finite, (self.source(label, name) for name in self.layout.tensors))
+                for name, fine in zip(self.layout.tensors, finite, strict=True):
+                    if not fine:
+                        executor.shutdown(cancel_futures=True)
+                        what = f"expert {label!r}" if label else "base"
                         raise UsageError(
                             f"{what} ({self.references[label]}): tensor {name!r} holds NaN or infinity; "
                             "the file is damaged or its training failed, take another"
                         )
 
+    def _model(self, label: str) -> Model:
+        return self.experts[label] if label else self.base
 
-def _open(what: str, reference: str) -> Checkpoint:
+
+@contextmanager
+def _about(what: str) -> Iterator[None]:
+    """Have a `UsageError` say what it is about."""
     try:
-        return Checkpoint.open(resolve(reference))
+        yield
     except UsageError as error:
         raise UsageError(f"{what}: {error}") from None
 
 
-def _merged_names(checkpoint: Checkpoint) -> list[str]:
-    """The tensors that have weights of their own: all, less an output head that is tied to the embeddings."""
-    if not checkpoint.config.get("tie_word_embeddings"):
-        return list(checkpoint.names)
-    embeddings = [name for name in checkpoint.names if place(name).kind == "embeddings"]
-    heads = [name for name in checkpoint.names if place(name).kind == "head" and embeddings]
-    for name in heads:
-        if not any(
-            checkpoint.shape(name) == checkpoint.shape(other)
-            and torch.equal(checkpoint.tensor(name), checkpoint.tensor(other))
-            for other in embeddings
-        ):
-            raise UsageError(
-                f"model {checkpoint.path}: its config ties the output head to the embeddings, but its file holds "
-                f"another {name!r}; set tie_word_embeddings to false in config.json"
-            )
-    return [name for name in checkpoint.names if name not in heads]
-
-
-def _refuse_difference(base: Checkpoint, names: list[str], expert: Checkpoint, what: str) -> None:
-    """Raise `UsageError` for the first thing in which an expert differs from the base and must not."""
-    for key in _SAME_CONFIG:
-        ours, theirs = base.config.get(key), expert.config.get(key)
-        if ours != theirs and ours is not None and theirs is not None:
-            raise UsageError(
-                f"{what}: {key} is {theirs!r}, the base has {ours!r}; only fine-tunes of the same base can be merged"
-            )
-    if bool(base.config.get("tie_word_embeddings")) != bool(expert.config.get("tie_word_embeddings")):
-        raise UsageError(
-            f"{what}: tie_word_embeddings is {expert.config.get('tie_word_embeddings')!r}, the base has "
-            f"{base.config.get('tie_word_embeddings')!r}; untie the output head in both or in none"
-        )
-    theirs_names = _merged_names(expert)
-    for name in sorted(set(names) ^ set(theirs_names)):
-        lack = f"has no tensor {name!r}, the base has" if name in names else f"has tensor {name!r}, the base has not"
-        raise UsageError(f"{what}: {lack}; only fine-tunes of the same base can be merged")
-    for name in names:
-        if base.shape(name) != expert.shape(name):
-            hint = (
-                "resize its embeddings to the base's vocabulary"
-                if place(name).kind in ("embeddings", "head")
-                else "only fine-tunes of the same base can be merged"
-            )
-            raise UsageError(
-                f"{what}: tensor {name!r} has shape {list(expert.shape(name))}, the base has {list(base.shape(name))}; "
-                f"{hint}"
-            )
-    _refuse_tokenizer(base.path, expert.path, what)
-
-
-def _refuse_tokenizer(base: Path, expert: Path, what: str) -> None:
-    try:
-        difference = tokenizer_difference(base, expert)
-    except (ValueError, OSError) as error:
-        raise UsageError(f"{what}: cannot compare tokenizers: {error}") from None
-    if difference:
-        raise UsageError(
-            f"{what}: its tokenizer differs from the base's: {difference} (base against expert); "
-            "take an expert that was trained with the base's tokenizer"
-        )
+def _open_expert(reference: str, base: Checkpoint) -> Model:
+    path = resolve(reference)
+    return Adapter.open(path, base) if is_adapter(path) else Checkpoint.open(path)

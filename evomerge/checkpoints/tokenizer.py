@@ -1,16 +1,73 @@
-"""Whether two models read text the same way: a comparison of their tokenizer files.
+"""The tokens of a model: its tokenizer file read, and compared with another's.
 
-Vocabulary, merge rules and added tokens must agree, since a token's number is a row of the embeddings. What a chat
-model changes without harm (which token ends a turn, templates, padding) is not compared. This file knows nothing about
+Vocabulary, merge rules and added tokens decide which row of the embeddings a piece of text becomes. What a chat model
+changes without harm (which token ends a turn, templates, padding) is not compared. This file knows nothing about
 weights.
 """
 
 import json
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+TOKENIZER = "tokenizer.json"
 # Without tokenizer.json: files that must be equal byte by byte.
 _OTHER_FILES = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A parsed tokenizer.json.
+
+    Attributes:
+        path: the file.
+        data: what it holds.
+    """
+
+    path: Path
+    data: dict[str, Any]
+
+    @classmethod
+    def read(cls, directory: Path) -> "Tokens | None":
+        """Read a model directory's tokenizer.json; None if there is none, `ValueError` naming it if it is damaged."""
+        path = directory / TOKENIZER
+        return cls(path, _parse(path, path.read_bytes())) if path.is_file() else None
+
+    @cached_property
+    def core(self) -> dict[str, Any]:
+        """The model's own vocabulary: token -> number; for unigram models, token -> (number, score)."""
+        vocabulary = self.data["model"].get("vocab") or {}
+        if isinstance(vocabulary, dict):
+            return vocabulary
+        return {str(pair[0]): (number, pair[1]) for number, pair in enumerate(vocabulary)}
+
+    @cached_property
+    def added(self) -> dict[str, int]:
+        """Added token -> number."""
+        return {str(token.get("content")): token.get("id") for token in self.data.get("added_tokens") or []}
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """Every token -> number; `ValueError` if a number is none."""
+        core = {token: value[0] if isinstance(value, tuple) else value for token, value in self.core.items()}
+        numbers = {**core, **self.added}
+        for token, number in numbers.items():
+            if type(number) is not int or number < 0:
+                raise ValueError(f"{self.path}: token {token!r} has number {number!r}")
+        return numbers
+
+    def core_difference(self, other: "Tokens") -> str | None:
+        """Return the first difference of another's kind, vocabulary or merge rules, in words, or None."""
+        kinds = self.data["model"].get("type"), other.data["model"].get("type")
+        if kinds[0] != kinds[1]:
+            return f"model {kinds[0]} against {kinds[1]}"
+        rules = self.data["model"].get("merges") or [], other.data["model"].get("merges") or []
+        return _compare_tokens(self.core, other.core, "token") or _compare_merges(*rules)
+
+    def difference(self, other: "Tokens") -> str | None:
+        """Return the first difference of another's, added tokens included, in words, or None."""
+        return self.core_difference(other) or _compare_tokens(self.added, other.added, "added token")
 
 
 def tokenizer_difference(first: Path, second: Path) -> str | None:
@@ -19,10 +76,10 @@ def tokenizer_difference(first: Path, second: Path) -> str | None:
     A directory without tokenizer files agrees with every other: its weights were saved alone. Raises `ValueError` with
     the file's name if one is not valid JSON.
     """
-    one, two = first / "tokenizer.json", second / "tokenizer.json"
+    one, two = first / TOKENIZER, second / TOKENIZER
     if one.is_file() and two.is_file():
         a, b = one.read_bytes(), two.read_bytes()
-        return None if a == b else _compare(_parse(one, a), _parse(two, b))
+        return None if a == b else Tokens(one, _parse(one, a)).difference(Tokens(two, _parse(two, b)))
     for name in _OTHER_FILES:
         if (first / name).is_file() and (second / name).is_file():
             if (first / name).read_bytes() != (second / name).read_bytes():
@@ -39,29 +96,6 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
     if not isinstance(parsed, dict) or not isinstance(parsed.get("model"), dict):
         raise ValueError(f"{path}: not a tokenizer file")
     return parsed
-
-
-def _compare(a: dict[str, Any], b: dict[str, Any]) -> str | None:
-    kinds = a["model"].get("type"), b["model"].get("type")
-    if kinds[0] != kinds[1]:
-        return f"model {kinds[0]} against {kinds[1]}"
-    return (
-        _compare_tokens(_vocabulary(a), _vocabulary(b), "token")
-        or _compare_tokens(_added(a), _added(b), "added token")
-        or _compare_merges(a["model"].get("merges") or [], b["model"].get("merges") or [])
-    )
-
-
-def _vocabulary(tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """Token -> number; unigram models list [token, score] pairs in order."""
-    vocabulary = tokenizer["model"].get("vocab") or {}
-    if isinstance(vocabulary, dict):
-        return vocabulary
-    return {str(pair[0]): (number, pair[1]) for number, pair in enumerate(vocabulary)}
-
-
-def _added(tokenizer: dict[str, Any]) -> dict[str, Any]:
-    return {str(token.get("content")): token.get("id") for token in tokenizer.get("added_tokens") or []}
 
 
 def _compare_tokens(a: dict[str, Any], b: dict[str, Any], what: str) -> str | None:

@@ -1,13 +1,12 @@
 """The resident engine: builds recipe after recipe in the weights of one live model, in place.
 
-The models' weights are held in memory, in their own dtype. Only tensors for which a recipe differs from the one before
-are built. This file knows nothing about prompts or scores, and about transformers only that a model has named
-parameters and buffers.
+Only tensors for which a recipe differs from the one before are built. This file knows nothing about prompts or scores,
+and about transformers only that a model has named parameters and buffers.
 """
 
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -15,13 +14,16 @@ import torch
 from evomerge.checkpoints import ModelPool
 from evomerge.errors import CandidateError, UsageError
 from evomerge.merging.fingerprint import combine, to_text
-from evomerge.merging.mask import CachedUniforms
 from evomerge.merging.match import check_same_models
+from evomerge.merging.methods.reductions import spans
+from evomerge.merging.residence import Memory, Residence
 from evomerge.merging.settings import check_values, clash
-from evomerge.merging.tensors import TORCH_DTYPES, TensorRecipe, merge_into
+from evomerge.merging.statistics import PoolStatistics
+from evomerge.merging.tensors import TORCH_DTYPES, PlannedTensor, TensorRecipe, merge_span, plan_tensor
 from evomerge.recipes import Recipe
 
-_DEFAULT_MASK_BYTES = 1 << 30
+# Elements that a thread merges at a time: small enough to divide one large tensor over all threads.
+_SPAN = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,18 @@ class MergeEngine:
     """Writes merges into a live model.
 
     Args:
-        pool: the base and its experts; read once, and held.
+        pool: the base and its experts.
         model: a model of the same architecture, on the CPU or a GPU. Nothing else may write its weights, unless
             `forget` is called afterwards.
-        threads: how many tensors to build at the same time; None for one a processor torch may use. The result does not
-            depend on it.
+        threads: how many threads merge on the CPU; None for one a processor torch may use. The result does not depend
+            on it.
         on_change: called when weights have been written (a back end's `weights_changed`).
-        mask_bytes: how much memory may go into remembering the numbers behind DARE masks.
+        memory: where the pool's weights are kept (see `residence`); None: the engine chooses.
+        cache_bytes: how much main memory may go into tables that save passes over the weights; None: the engine
+            chooses.
+
+    Attributes:
+        residence: where the weights are, and why.
 
     Raises `UsageError` if the model's tensors are not those of the pool.
     """
@@ -61,19 +68,16 @@ class MergeEngine:
         *,
         threads: int | None = None,
         on_change: Callable[[], None] | None = None,
-        mask_bytes: int = _DEFAULT_MASK_BYTES,
+        memory: Memory | None = None,
+        cache_bytes: int | None = None,
     ) -> None:
         self.pool = pool
         self._threads = threads or torch.get_num_threads()
         self._on_change = on_change
         self._targets = _targets(pool, model)
-        # clone: out of the memory map, so that no later change of the files can reach the engine
-        self._base = {name: pool.base.tensor(name).clone() for name in pool.layout.tensors}
-        self._experts = {
-            name: {label: expert.tensor(name).clone() for label, expert in pool.experts.items()}
-            for name in pool.layout.tensors
-        }
-        self._uniforms = CachedUniforms(mask_bytes)
+        self.residence = Residence(pool, torch.device("cpu"), memory)
+        room = self.residence.room if cache_bytes is None else cache_bytes
+        self._statistics = PoolStatistics(self.residence, pool.layout.tensors, cache_bytes=room)
         self._built: dict[str, tuple[TensorRecipe, int]] = {}
 
     def apply(self, recipe: Recipe) -> AppliedMerge:
@@ -118,27 +122,40 @@ class MergeEngine:
                     f"{str(target.dtype).removeprefix('torch.')}; load the model in {recipe.dtype} or float32"
                 )
 
+    @torch.no_grad()
     def _build(self, pieces: dict[str, TensorRecipe]) -> None:
-        # The largest first, so that no thread is left alone with one at the end.
-        names = sorted(pieces, key=lambda name: -self._base[name].numel())
         with ThreadPoolExecutor(self._threads) as executor:
-            futures: dict[str, Future[int]] = {n: executor.submit(self._build_one, n, pieces[n]) for n in names}
             try:
-                for name, future in futures.items():
-                    self._built[name] = (pieces[name], future.result())
+                # The largest first, so that no thread is left alone with one at the end.
+                names = sorted(pieces, key=lambda name: -self._targets[name].numel())
+                planned = list(executor.map(lambda name: plan_tensor(name, pieces[name], self._statistics), names))
+                buffers = {name: _buffer(self._targets[name], pieces[name].dtype) for name in names}
+                jobs = [
+                    (tensor, first, last)
+                    for tensor in planned
+                    for first, last in spans(tensor.operands.size, _SPAN)
+                ]
+
+                def merge(job: tuple[PlannedTensor, int, int]) -> int:
+                    tensor, first, last = job
+                    return merge_span(tensor, first, last, buffers[tensor.operands.name].view(-1)[first:last])
+
+                values = dict.fromkeys(names, 0)
+                for (tensor, _, _), value in zip(jobs, executor.map(merge, jobs), strict=True):
+                    values[tensor.operands.name] = combine(values[tensor.operands.name], value)
             except BaseException:
                 executor.shutdown(cancel_futures=True)
                 raise
+        for name in names:
+            if buffers[name].data_ptr() != self._targets[name].data_ptr():
+                self._targets[name].copy_(buffers[name])
+            self._built[name] = (pieces[name], values[name])
 
-    @torch.no_grad()
-    def _build_one(self, name: str, piece: TensorRecipe) -> int:
-        target = self._targets[name]
-        in_place = target.device.type == "cpu" and target.is_contiguous()
-        out = target.detach() if in_place else torch.empty(target.shape, dtype=piece.dtype)
-        value = merge_into(out, name, piece, self._base[name], self._experts[name], self._uniforms)
-        if not in_place:
-            target.copy_(out)
-        return value
+
+def _buffer(target: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return what to merge into: the model's own tensor where that is contiguous and on the CPU."""
+    in_place = target.device.type == "cpu" and target.is_contiguous()
+    return target.detach() if in_place else torch.empty(target.shape, dtype=dtype)
 
 
 def _targets(pool: ModelPool, model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -152,10 +169,10 @@ def _targets(pool: ModelPool, model: torch.nn.Module) -> dict[str, torch.Tensor]
                 f"the loaded model has no tensor {name!r}, which {pool.base.path} holds; load it with the class that "
                 "its config names"
             )
-        if tuple(live[name].shape) != pool.base.shape(name):
+        if tuple(live[name].shape) != pool.shape(name):
             raise UsageError(
                 f"tensor {name!r} of the loaded model has shape {list(live[name].shape)}, {pool.base.path} has "
-                f"{list(pool.base.shape(name))}; load the model from that directory"
+                f"{list(pool.shape(name))}; load the model from that directory"
             )
         owner = owners.setdefault(live[name].data_ptr(), name)
         if owner != name:

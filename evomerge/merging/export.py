@@ -4,24 +4,26 @@ Everything is written into a hidden directory beside the target and renamed at t
 leaves no half model under the final name. This file knows nothing about live models or scores.
 """
 
+import hashlib
 import json
 import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
 
 from evomerge.checkpoints import Checkpoint, ModelPool, file_sha256
 from evomerge.checkpoints.checkpoint import INDEX, WEIGHTS
+from evomerge.checkpoints.header import read_header
 from evomerge.errors import UsageError, WorkError
 from evomerge.merging.fingerprint import combine, fingerprint, to_text
-from evomerge.merging.safetensors_file import write_safetensors
-from evomerge.merging.stream import MergedTensor, merged_tensors
+from evomerge.merging.methods.reductions import spans
+from evomerge.merging.safetensors_file import SafetensorsWriter
+from evomerge.merging.stream import MergeStream
 from evomerge.merging.tensors import TORCH_DTYPES
 from evomerge.recipes import Recipe
 
@@ -39,6 +41,10 @@ _COMPANIONS = (
     "chat_template.jinja",
     "chat_template.json",
 )
+
+
+# Elements that are read back at a time.
+_READ = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -93,17 +99,22 @@ def export(
     if tokenizer_from is not None and tokenizer_from not in pool.experts:
         raise UsageError(f"tokenizer of {tokenizer_from!r}: no such expert; there are {', '.join(pool.experts)}")
     source = pool.base if tokenizer_from is None else pool.experts[tokenizer_from]
-    merged = merged_tensors(recipe, pool, threads=threads)
+    merging = MergeStream(recipe, pool)
     draft = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
     try:
         draft.mkdir(parents=True)
         try:
-            value = _write_weights(draft, recipe, pool, merged, max_shard_bytes)
+            value, weights = _write_weights(draft, merging, threads, max_shard_bytes)
+            if expected_fingerprint is not None and to_text(value) != expected_fingerprint:
+                raise WorkError(
+                    f"the merge has fingerprint {to_text(value)}, but {expected_fingerprint} was expected: the models "
+                    "or evomerge changed since it was scored; nothing was written"
+                )
+            hashes = _read_back(draft, weights, value, threads)
             _write_companions(draft, recipe, pool.base, source, card)
-            _verify(draft, value, expected_fingerprint)
-            paths = sorted(path for path in draft.rglob("*") if path.is_file())
-            files = {path.relative_to(draft).as_posix(): file_sha256(path) for path in paths}
-            for path in (*paths, draft):
+            beside = sorted(path for path in draft.rglob("*") if path.is_file() and path.name not in hashes)
+            files = dict(sorted({**hashes, **{p.relative_to(draft).as_posix(): file_sha256(p) for p in beside}}.items()))
+            for path in (*beside, draft):
                 _sync(path)
             draft.rename(out)
             _sync(out.parent)
@@ -112,7 +123,7 @@ def export(
             raise
     except OSError as error:
         raise WorkError(f"cannot write {out}: {error.strerror or error}; nothing was left there") from None
-    parameters = sum(math.prod(pool.base.shape(name)) for name in pool.layout.tensors)
+    parameters = sum(math.prod(pool.shape(name)) for name in pool.layout.tensors)
     return ExportReport(out, files, to_text(value), parameters)
 
 
@@ -129,33 +140,26 @@ def _refuse_occupied(out: Path) -> None:
 
 
 def _write_weights(
-    draft: Path, recipe: Recipe, pool: ModelPool, merged: Iterator[MergedTensor], max_shard_bytes: int
-) -> int:
-    """Write the shards and their index; return the fingerprint of all tensors."""
+    draft: Path, merging: MergeStream, threads: int, max_shard_bytes: int
+) -> tuple[int, dict[str, list[str]]]:
+    """Write the shards and their index; return the fingerprint of all tensors, and file -> tensors."""
+    recipe, pool = merging.recipe, merging.pool
     dtype = TORCH_DTYPES[recipe.dtype]
     metadata = {"format": "pt", "evomerge_recipe": json.dumps(recipe.to_dict(), sort_keys=True)}
-    shapes = {name: pool.base.shape(name) for name in pool.layout.tensors}
+    shapes = {name: pool.shape(name) for name in pool.layout.tensors}
     sizes = {name: math.prod(shape) * dtype.itemsize for name, shape in shapes.items()}
     shards = _shards(sizes, max_shard_bytes)
     total = 0
-
-    def tensors(count: int) -> Iterator[torch.Tensor]:
-        nonlocal total
-        for piece in islice(merged, count):
-            total = combine(total, piece.fingerprint)
-            yield piece.tensor
-
     for file, names in shards.items():
-        write_safetensors(
-            draft / file, {name: shapes[name] for name in names}, dtype, tensors(len(names)), metadata=metadata
-        )
+        with SafetensorsWriter(draft / file, {name: shapes[name] for name in names}, dtype, metadata=metadata) as out:
+            total = combine(total, merging.merge_all(names, out.write, threads=threads))
     if len(shards) > 1:
         index = {
             "metadata": {"total_size": sum(sizes.values())},
             "weight_map": {name: file for file, names in shards.items() for name in names},
         }
         _write_json(draft / INDEX, index)
-    return total
+    return total, shards
 
 
 def _shards(sizes: dict[str, int], max_bytes: int) -> dict[str, list[str]]:
@@ -187,16 +191,28 @@ def _write_companions(draft: Path, recipe: Recipe, base: Checkpoint, source: Che
         (draft / "README.md").write_text(card, encoding="utf-8")
 
 
-def _verify(draft: Path, value: int, expected: str | None) -> None:
-    """Hold what is on the disk against what was built, and that against what was expected."""
-    if expected is not None and to_text(value) != expected:
-        raise WorkError(
-            f"the merge has fingerprint {to_text(value)}, but {expected} was expected: the models or evomerge changed "
-            "since it was scored; nothing was written"
-        )
-    written = Checkpoint.open(draft)
-    if combine(*(fingerprint(name, written.tensor(name)) for name in written.names)) != value:
+def _read_back(draft: Path, weights: dict[str, list[str]], value: int, threads: int) -> dict[str, str]:
+    """Hold what the files say against what was built; return the SHA-256 of each."""
+    with ThreadPoolExecutor(threads) as executor:
+        results = list(executor.map(lambda file: _read_file(draft / file), weights))
+    if combine(*(found for _, found in results)) != value:
         raise WorkError(f"what was written to {draft.parent} reads back differently; the disk may be failing")
+    return {file: digest for file, (digest, _) in zip(weights, results, strict=True)}
+
+
+def _read_file(path: Path) -> tuple[str, int]:
+    """Return the SHA-256 of a safetensors file and the fingerprint of its tensors, in one pass."""
+    entries = sorted(read_header(path).items(), key=lambda item: item[1].start)
+    digest, total = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        digest.update(file.read(entries[0][1].start))
+        for name, entry in entries:
+            for first, last in spans(math.prod(entry.shape), _READ):
+                data = bytearray(file.read((last - first) * entry.dtype.itemsize))
+                digest.update(data)
+                total = combine(total, fingerprint(name, torch.frombuffer(data, dtype=entry.dtype), first=first))
+        digest.update(file.read())
+    return digest.hexdigest(), total
 
 
 def _write_json(path: Path, data: object) -> None:

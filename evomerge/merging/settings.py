@@ -3,11 +3,14 @@
 This file knows recipes, the layout of a model and what methods declare; no tensors.
 """
 
-from evomerge.errors import UsageError, refuse_unknown
-from evomerge.merging.methods import Method, Parameter, Settings, get
+from evomerge.errors import UsageError, nearest, refuse_unknown
+from evomerge.merging.methods import PASSTHROUGH, Method, Parameter, Settings, get
 from evomerge.recipes import Layout, Recipe
-from evomerge.recipes.groups import value_at
+from evomerge.recipes.groups import ALL, value_at
 from evomerge.recipes.recipe import GroupValues, Value
+
+#: What the option `passthrough` says for the base.
+BASE = "base"
 
 
 def check(recipe: Recipe, layout: Layout) -> None:
@@ -21,20 +24,30 @@ def check(recipe: Recipe, layout: Layout) -> None:
 def check_values(recipe: Recipe, layout: Layout) -> None:
     """Refuse (`UsageError`) a recipe that is not one for its method and for models of this layout.
 
-    Unknown methods, parameters and options (the nearest known is named), missing and out-of-bounds values, tensors that
-    no group holds, groups that overlap.
+    Unknown methods, parameters and options (the nearest known is named), missing and out-of-bounds values, too few or
+    too many experts, tensors that no group holds, groups that overlap.
     """
     method = get(recipe.method)
     where = f"recipe: method {method.name}: "
+    options = (*method.options, PASSTHROUGH)
     refuse_unknown(recipe.parameters, [p.name for p in method.parameters], where + "parameters")
-    refuse_unknown(recipe.options, [p.name for p in method.options], where + "options")
+    refuse_unknown(recipe.options, [p.name for p in options], where + "options")
+    fewest, most = method.experts
+    if not fewest <= len(recipe.experts) <= most:
+        count = f"{fewest}" if fewest == most else f"at least {fewest}" if most == float("inf") else f"{fewest} to {most}"
+        raise UsageError(f"{where}merges {count} expert{'' if count == '1' else 's'}, not {len(recipe.experts)}")
     for parameter in method.parameters:
         for label, groups in recipe.parameters.get(parameter.name, {}).items():
             for group, value in groups.items():
                 _refuse(parameter, value, f"{where}{parameter.name}.{label}.{group}")
-    for option in method.options:
+    for option in options:
         for group, value in recipe.options.get(option.name, {}).items():
             _refuse(option, value, f"{where}{option.name}.{group}")
+    for group, value in recipe.options.get(PASSTHROUGH.name, {}).items():
+        if value not in ("", BASE, *recipe.experts):
+            raise UsageError(
+                f"{where}passthrough.{group}: there is no model {value!r}; {nearest(str(value), (BASE, *recipe.experts))}"
+            )
     for tensor in layout.tensors:
         settings(recipe, method, tensor)
 
@@ -46,7 +59,8 @@ def clash(recipe: Recipe, layout: Layout) -> str | None:
     """
     method = get(recipe.method)
     for tensor in layout.tensors:
-        reason = method.refusal(settings(recipe, method, tensor))
+        values = settings(recipe, method, tensor)
+        reason = None if values.options[PASSTHROUGH.name] else method.refusal(values)
         if reason:
             return f"recipe: method {method.name}: tensor {tensor!r}: {reason}"
     return None
@@ -61,7 +75,7 @@ def settings(recipe: Recipe, method: Method, tensor: str) -> Settings:
         }
         for label in recipe.experts
     )
-    options = {p.name: _value(p, recipe.options.get(p.name), tensor, p.name) for p in method.options}
+    options = {p.name: _value(p, recipe.options.get(p.name), tensor, p.name) for p in (*method.options, PASSTHROUGH)}
     return Settings(parameters, options)
 
 
@@ -70,6 +84,8 @@ def _value(parameter: Parameter, groups: GroupValues | None, tensor: str, where:
         if parameter.default is None:
             raise UsageError(f"recipe: parameter {where} has no value; give it one ({parameter.meaning})")
         return parameter.default
+    if parameter is PASSTHROUGH:  # it names the tensors it is about, the others are merged
+        groups = {ALL: "", **groups}
     try:
         return value_at(groups, tensor)
     except UsageError as error:

@@ -1,68 +1,77 @@
-"""The merged tensors of a recipe one after the other, straight from the checkpoints, a few in memory at a time.
+"""The merged tensors of a recipe straight from the checkpoints, a few spans in memory at a time.
 
 This file knows nothing about where the tensors go.
 """
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from evomerge.checkpoints import ModelPool
-from evomerge.merging.mask import uniforms
+from evomerge.merging.fingerprint import combine
 from evomerge.merging.match import check_same_models
+from evomerge.merging.methods.reductions import spans
 from evomerge.merging.settings import check
-from evomerge.merging.tensors import TensorRecipe, merge_into
+from evomerge.merging.statistics import PoolStatistics
+from evomerge.merging.tensors import TORCH_DTYPES, TensorRecipe, merge_span, plan_tensor
 from evomerge.recipes import Recipe
 
+# Elements that a thread holds at a time, of each model.
+_SPAN = 1 << 21
 
-@dataclass(frozen=True)
-class MergedTensor:
-    """A merged tensor in the recipe's dtype, with the fingerprint of its bits."""
-
-    name: str
-    tensor: torch.Tensor
-    fingerprint: int
+#: `(name, first, elements)`: takes a span of a merged tensor.
+Sink = Callable[[str, int, torch.Tensor], None]
 
 
-def stream(recipe: Recipe, pool: ModelPool, *, threads: int = 1) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield (name, tensor) of a merge; see `merged_tensors`."""
-    return ((merged.name, merged.tensor) for merged in merged_tensors(recipe, pool, threads=threads))
+class MergeStream:
+    """A recipe that is ready to be merged from the checkpoints of a pool.
+
+    Raises `UsageError` at once if the recipe cannot be built from the pool.
+    """
+
+    def __init__(self, recipe: Recipe, pool: ModelPool) -> None:
+        check(recipe, pool.layout)
+        check_same_models(recipe, pool)
+        self.recipe, self.pool = recipe, pool
+        self._statistics = PoolStatistics(pool, pool.layout.tensors)
+
+    def merge(self, name: str, sink: Sink) -> int:
+        """Merge a tensor span by span into a sink and return its fingerprint.
+
+        Raises `CandidateError` where it comes out infinite or NaN.
+        """
+        planned = plan_tensor(name, TensorRecipe.of(self.recipe, name), self._statistics)
+        total = 0
+        for first, last in spans(planned.operands.size, _SPAN):
+            out = torch.empty(last - first, dtype=planned.dtype)
+            total = combine(total, merge_span(planned, first, last, out))
+            sink(name, first, out)
+        return total
+
+    def merge_all(self, names: Iterable[str], sink: Sink, *, threads: int = 1) -> int:
+        """Merge several tensors, each on a thread, in no order; return their fingerprint together."""
+        largest_first = sorted(names, key=lambda name: -torch.Size(self.pool.shape(name)).numel())
+        with ThreadPoolExecutor(threads) as executor:
+            try:
+                return combine(*executor.map(lambda name: self.merge(name, sink), largest_first))
+            except BaseException:
+                executor.shutdown(cancel_futures=True)
+                raise
 
 
-def merged_tensors(recipe: Recipe, pool: ModelPool, *, threads: int = 1) -> Iterator[MergedTensor]:
-    """Yield the merged tensors in the order of their names; at most `threads` are in memory besides the one yielded.
+def stream(recipe: Recipe, pool: ModelPool) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield (name, tensor) of a merge, in the order of the names.
 
     Raises `UsageError` at once if the recipe cannot be built from the pool, and `CandidateError` where a merged tensor
     comes out infinite or NaN.
     """
-    check(recipe, pool.layout)
-    check_same_models(recipe, pool)
-    return _stream(recipe, pool, threads)
+    merging = MergeStream(recipe, pool)
 
+    def whole(name: str) -> torch.Tensor:
+        pieces: list[torch.Tensor] = []
+        merging.merge(name, lambda _name, _first, elements: pieces.append(elements))
+        flat = torch.cat(pieces) if pieces else torch.empty(0, dtype=TORCH_DTYPES[recipe.dtype])
+        return flat.view(pool.shape(name))
 
-def _stream(recipe: Recipe, pool: ModelPool, threads: int) -> Iterator[MergedTensor]:
-    def merge(name: str) -> MergedTensor:
-        piece = TensorRecipe.of(recipe, name)
-        base = pool.base.tensor(name)
-        experts = {label: pool.experts[label].tensor(name) for label in recipe.experts}
-        out = torch.empty(base.shape, dtype=piece.dtype)
-        return MergedTensor(name, out, merge_into(out, name, piece, base, experts, uniforms))
-
-    if threads <= 1:
-        yield from map(merge, pool.layout.tensors)
-        return
-    names = iter(pool.layout.tensors)
-    with ThreadPoolExecutor(threads) as executor:
-        ahead: deque[Future[MergedTensor]] = deque(executor.submit(merge, name) for name in islice(names, threads))
-        try:
-            while ahead:
-                merged = ahead.popleft().result()
-                for name in islice(names, 1):
-                    ahead.append(executor.submit(merge, name))
-                yield merged
-        finally:
-            executor.shutdown(cancel_futures=True)
+    return ((name, whole(name)) for name in pool.layout.tensors)

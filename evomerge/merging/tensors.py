@@ -1,30 +1,29 @@
-"""One merged tensor: the one pass that engine and export share, so that what is scored is what ships.
+"""One merged tensor: planned once, then merged span by span, rounded once, checked and fingerprinted on the way.
 
-Merged span by span in float32, rounded once to the recipe's dtype, checked and fingerprinted while still in the cache.
-This file knows nothing about files or live models.
+Engine and export share these functions, so that what is scored is what ships. This file knows nothing about where
+tensors come from or go to.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from evomerge.errors import CandidateError
-from evomerge.merging.fingerprint import bit_words, combine, fingerprint
-from evomerge.merging.mask import Uniforms
-from evomerge.merging.methods import BLOCK, Operands, Settings, get
-from evomerge.merging.settings import settings
+from evomerge.merging import fingerprint, mask
+from evomerge.merging.kernels import cpu
+from evomerge.merging.methods import BLOCK, Operands, Plan, Settings, Term, WeightedSum, get
+from evomerge.merging.methods.base import PASSTHROUGH, Source
+from evomerge.merging.settings import BASE, settings
+from evomerge.merging.statistics import PoolStatistics
 from evomerge.recipes import Recipe
 
 TORCH_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-# All bits of the exponent: a word that has them all set is infinite or NaN.
-_EXPONENT: Mapping[torch.dtype, np.unsignedinteger[Any]] = {
-    torch.bfloat16: np.uint16(0x7F80),
-    torch.float16: np.uint16(0x7C00),
-    torch.float32: np.uint32(0x7F800000),
-}
+
+_ELECTIONS = {"none": cpu.NO_ELECTION, "weighted": cpu.WEIGHTED, "unweighted": cpu.UNWEIGHTED}
 
 
 @dataclass(frozen=True)
@@ -50,40 +49,149 @@ class TensorRecipe:
         )
 
 
-def merge_into(
-    out: torch.Tensor,
-    tensor: str,
-    recipe: TensorRecipe,
-    base: torch.Tensor,
-    experts: Mapping[str, torch.Tensor],
-    uniforms: Uniforms,
-) -> int:
-    """Merge one tensor into `out` and return its fingerprint.
+@dataclass(frozen=True)
+class PlannedTensor:
+    """A tensor that is ready to be merged, any span of it.
+
+    Attributes:
+        operands: what it is made from.
+        plan: how.
+        dtype: what it is rounded to.
+        mask_keys: the keys of the experts' masks.
+    """
+
+    operands: Operands
+    plan: Plan
+    dtype: torch.dtype
+    mask_keys: tuple[int, ...]
+
+    def refuse_infinite(self, finite: bool) -> None:
+        """Raise `CandidateError` unless all is finite."""
+        if not finite:
+            raise CandidateError(
+                f"merged tensor {self.operands.name!r} holds NaN or infinity; smaller weights would avoid it"
+            )
+
+
+def plan_tensor(name: str, recipe: TensorRecipe, statistics: PoolStatistics) -> PlannedTensor:
+    """Plan one tensor: compute the numbers that need all of it."""
+    keys = tuple(mask.key_of(recipe.seed or 0, label, name) for label in recipe.labels)
+    own = statistics.of(name, recipe.labels)
+    operands = Operands(
+        name=name,
+        shape=statistics.models.shape(name),
+        labels=recipe.labels,
+        base=statistics.models.source("", name),
+        experts=tuple(statistics.models.source(label, name) for label in recipe.labels),
+        statistics=own,
+        uniforms=lambda expert, first, last: mask.uniforms(keys[expert], first, last),
+        ranks=own.ranks,
+    )
+    origin = str(recipe.settings.options[PASSTHROUGH.name])
+    if origin:
+        plan = _passthrough(operands.base if origin == BASE else operands.experts[recipe.labels.index(origin)])
+    elif operands.size:
+        plan = get(recipe.method).plan(operands, recipe.settings)
+    else:
+        plan = _passthrough(operands.base)
+    return PlannedTensor(operands, plan, recipe.dtype, keys)
+
+
+def merge_span(planned: PlannedTensor, first: int, last: int, out: torch.Tensor) -> int:
+    """Merge elements first .. last - 1 on the CPU and return their fingerprint.
 
     Args:
-        out: contiguous, on the CPU, as many elements as `base`; of the recipe's dtype, or float32, which then holds
-            the rounded values exactly.
-        tensor: its name.
-        recipe: what to do.
-        base, experts: the tensors, contiguous; experts by label.
-        uniforms: where the mask's numbers come from.
+        planned: the tensor.
+        first, last: `first` is a multiple of 8.
+        out: contiguous, on the CPU, of last - first elements, of the tensor's dtype; or float32, which then holds the
+            rounded values exactly.
 
     Raises `CandidateError` naming the tensor if an element comes out infinite or NaN; `out` is then spoilt.
     """
-    flat = out.view(-1)
-
-    def numbers(expert: int, first: int, count: int) -> torch.Tensor:
-        return uniforms(recipe.seed or 0, recipe.labels[expert], tensor, first, count)
-
-    operands = Operands(base.view(-1), tuple(experts[label].view(-1) for label in recipe.labels), numbers)
-    span = get(recipe.method).plan(operands, recipe.settings)
+    if isinstance(planned.plan, WeightedSum):
+        return _weighted_sum(planned, planned.plan, first, last, out)
     total = 0
-    for first in range(0, operands.size, BLOCK):
-        last = min(first + BLOCK, operands.size)
-        rounded = span(first, last).to(recipe.dtype)
-        exponent = _EXPONENT[recipe.dtype]
-        if bool(((bit_words(rounded) & exponent) == exponent).any()):
-            raise CandidateError(f"merged tensor {tensor!r} holds NaN or infinity; smaller weights would avoid it")
-        total = combine(total, fingerprint(tensor, rounded, first=first))
-        flat[first:last] = rounded
-    return total
+    for start in range(first, last, BLOCK):
+        stop = min(start + BLOCK, last)
+        total += _finish(planned, planned.plan(start, stop), start, out[start - first : stop - first])
+    return fingerprint.combine(total)
+
+
+def _passthrough(source: Source) -> Callable[[int, int], torch.Tensor]:
+    return lambda first, last: source.read(first, last).float()
+
+
+def _finish(planned: PlannedTensor, values: torch.Tensor, first: int, out: torch.Tensor) -> int:
+    """Round float32 values into `out`, check them, and return their fingerprint."""
+    if planned.dtype == torch.bfloat16:
+        rounded = torch.empty(values.shape, dtype=torch.bfloat16)
+        finite = cpu.round_bfloat16(values.contiguous().numpy(), fingerprint.bit_words(rounded))
+    else:
+        rounded = values.to(planned.dtype)
+        finite = bool(torch.isfinite(rounded).all())
+    planned.refuse_infinite(bool(finite))
+    out.copy_(rounded)
+    return fingerprint.fingerprint(planned.operands.name, rounded, first=first)
+
+
+@np.errstate(over="ignore")  # a number beyond float32 becomes infinite, and is found out as such
+def _weighted_sum(planned: PlannedTensor, plan: WeightedSum, first: int, last: int, out: torch.Tensor) -> int:
+    operands = planned.operands
+    # what a record points to must live until the loop has run
+    alive: list[Any] = []
+
+    def place(record: npt.NDArray[Any], source: Source, address: str, storage: str) -> None:
+        elements = source.read(first, last)
+        if elements.dtype == torch.float16:
+            elements = elements.float()
+        alive.append(elements)
+        record[address] = elements.data_ptr()
+        record[storage] = cpu.BFLOAT16 if elements.dtype == torch.bfloat16 else cpu.FLOAT32
+
+    record = np.zeros(1, cpu.SUM)[0]
+    if plan.task_vectors or plan.base_weight != 0:
+        place(record, operands.base, "base", "base_storage")
+    record["task_vectors"] = plan.task_vectors
+    record["base_weight"] = plan.base_weight
+    record["elect"] = _ELECTIONS[plan.elect]
+    record["divide_by_agreeing"] = plan.divide_by_agreeing
+    record["divisor"] = plan.divisor
+    record["factor"] = plan.factor
+    record["name_key"] = fingerprint.key_of(operands.name)
+    record["first"], record["count"] = first, last - first
+    target, storage = out, cpu.AS_UNROUNDED
+    if planned.dtype == torch.bfloat16:
+        storage = cpu.AS_BFLOAT16 if out.dtype == torch.bfloat16 else cpu.AS_WIDENED
+    elif planned.dtype == torch.float32:
+        storage = cpu.AS_FLOAT32
+    else:
+        target = torch.empty(out.shape, dtype=torch.float32)
+    record["out"], record["out_storage"] = target.data_ptr(), storage
+
+    terms = np.zeros(len(plan.terms), cpu.TERM)
+    for expert, term in enumerate(plan.terms):
+        place(terms[expert], operands.experts[expert], "address", "storage")
+        alive.append(_describe(terms[expert], term, planned, expert, first, last))
+    value, finite = cpu.weighted_sum(record, terms)
+    if storage == cpu.AS_UNROUNDED:
+        return _finish(planned, target, first, out)
+    planned.refuse_infinite(bool(finite))
+    return int(value)
+
+
+def _describe(
+    record: Any, term: Term, planned: PlannedTensor, expert: int, first: int, last: int
+) -> tuple[Any, ...]:
+    """Fill in an expert's record; return what its addresses point to."""
+    record["weight"], record["factor"] = term.weight, term.factor
+    record["at_least"], record["at_most"] = term.at_least, term.at_most
+    record["threshold"], record["key"] = term.threshold, planned.mask_keys[expert]
+    if term.by_rank is None:
+        return ()
+    ranks = planned.operands.ranks(expert, first, last).contiguous()
+    thresholds, factors = np.ascontiguousarray(term.by_rank.thresholds), np.ascontiguousarray(term.by_rank.factors)
+    record["ranks"], record["rank_bytes"] = ranks.data_ptr(), ranks.element_size()
+    record["rank_thresholds"], record["rank_factors"] = thresholds.ctypes.data, factors.ctypes.data
+    record["rank_count"] = len(thresholds)
+    return ranks, thresholds, factors
+

@@ -57,6 +57,7 @@ def _pickle(path: Path) -> None:
 
 def _adapter(path: Path) -> None:
     (path / WEIGHTS).rename(path / "adapter_model.safetensors")
+    (path / "adapter_config.json").write_text("{}")
 
 
 def _quantised(path: Path) -> None:
@@ -70,7 +71,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "deep config": (lambda p: (p / "config.json").write_text("[" * 100_000), "cannot be read as JSON"),
     "no weights": (lambda p: (p / WEIGHTS).unlink(), "has no weights"),
     "pickled": (_pickle, r"pickled weights \(pytorch_model.bin\).*convert them to safetensors"),
-    "adapter": (_adapter, "LoRA adapter"),
+    "adapter": (_adapter, "is a LoRA adapter, no model of its own"),
     "quantised config": (lambda p: edit_json(p / "config.json", quantization_config={"bits": 4}), "is quantised"),
     "quantised weights": (_quantised, "type I8; only F32, F16 and BF16"),
     "empty": (lambda p: (p / WEIGHTS).write_bytes(b""), "truncated or not a safetensors file"),

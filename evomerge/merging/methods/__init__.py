@@ -1,12 +1,66 @@
 """The merge methods, by name."""
 
 from evomerge.errors import UsageError, nearest
-from evomerge.merging.methods.base import BLOCK, Method, Operands, Parameter, Plan, Settings
+from evomerge.merging.methods.base import (
+    BLOCK,
+    PASSTHROUGH,
+    Method,
+    Operands,
+    Parameter,
+    Plan,
+    Settings,
+    Source,
+    Span,
+    Statistics,
+    Term,
+    WeightedSum,
+)
+from evomerge.merging.methods.breadcrumbs import Breadcrumbs, BreadcrumbsTies
+from evomerge.merging.methods.consensus import Consensus
+from evomerge.merging.methods.dare import DareLinear, DareTies
+from evomerge.merging.methods.della import Della, DellaLinear
+from evomerge.merging.methods.karcher import Karcher
 from evomerge.merging.methods.linear import Linear
-from evomerge.merging.methods.task_arithmetic import DareLinear, DareTies, TaskArithmetic, Ties, density
+from evomerge.merging.methods.metrics_weighted import MetricsWeighted
+from evomerge.merging.methods.model_stock import ModelStock
+from evomerge.merging.methods.multislerp import MultiSlerp
+from evomerge.merging.methods.nuslerp import NuSlerp
+from evomerge.merging.methods.parameters import density
+from evomerge.merging.methods.passthrough import Passthrough
+from evomerge.merging.methods.pcb import Pcb
+from evomerge.merging.methods.ram import Ram, RamPlus
+from evomerge.merging.methods.sce import Sce
+from evomerge.merging.methods.slerp import Slerp
+from evomerge.merging.methods.task_arithmetic import TaskArithmetic
+from evomerge.merging.methods.ties import Ties
+from evomerge.merging.methods.widen import Widen
 
 METHODS: dict[str, Method] = {
-    method.name: method for method in (Linear(), TaskArithmetic(), DareLinear(), Ties(), DareTies())
+    method.name: method
+    for method in (
+        Linear(),
+        TaskArithmetic(),
+        DareLinear(),
+        DareTies(),
+        Ties(),
+        Breadcrumbs(),
+        BreadcrumbsTies(),
+        Della(),
+        DellaLinear(),
+        Slerp(),
+        NuSlerp(),
+        MultiSlerp(),
+        Karcher(),
+        ModelStock(),
+        Sce(),
+        Ram(),
+        RamPlus(),
+        Pcb(),
+        Consensus(),
+        Widen(),
+        MetricsWeighted(),
+        Passthrough(),
+    )
 }
 
 
@@ -20,17 +74,23 @@ def get(name: str) -> Method:
 def parameter_names(name: str) -> frozenset[str]:
     """Return the names of all that a recipe may set for a method: per-expert parameters and options."""
     method = get(name)
-    return frozenset(parameter.name for parameter in (*method.parameters, *method.options))
+    return frozenset(parameter.name for parameter in (*method.parameters, *method.options, PASSTHROUGH))
 
 
 __all__ = [
     "BLOCK",
     "METHODS",
+    "PASSTHROUGH",
     "Method",
     "Operands",
     "Parameter",
     "Plan",
     "Settings",
+    "Source",
+    "Span",
+    "Statistics",
+    "Term",
+    "WeightedSum",
     "density",
     "get",
     "parameter_names",

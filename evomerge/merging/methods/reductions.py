@@ -1,4 +1,4 @@
-"""Numbers that need a whole tensor, the same on every device and thread count: sums in one order, exact counting.
+"""Numbers that need a whole tensor, the same on every device and thread count: exact sums, exact counting.
 
 This file knows nothing about what the numbers are for. A tensor comes as a function from a span to its elements, so
 that none is ever held whole in float32.
@@ -6,61 +6,60 @@ that none is ever held whole in float32.
 
 from collections.abc import Callable, Iterator
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
-#: `(first, last)` -> float32 elements first .. last - 1.
-Span = Callable[[int, int], torch.Tensor]
-
-STRIDE = 1 << 18
+from evomerge.merging.kernels import sums
+from evomerge.merging.methods.base import BLOCK, Span
 
 
-def blocked_sum(values: Span, size: int) -> float:
-    """Return the sum of all elements in float64, in a fixed order.
+def peak(values: Span, size: int) -> float:
+    """Return the largest |x| of `size` elements; 0 for none."""
+    return max((float(sums.peak(values(a, b).numpy())) for a, b in spans(size)), default=0.0)
 
-    Blocks of 2^18 elements are folded in halves, elementwise, and the blocks' sums are added from the first to the
-    last: no step leaves the order to a library or a processor.
-    """
-    total = 0.0
-    for first, last in _strides(size):
-        folded = values(first, last).double()
-        while (n := folded.numel()) > 1:
-            half = (n + 1) // 2
-            folded[: n - half] += folded[half:].clone()
-            folded = folded[:half]
-        total += float(folded)
-    return total
+
+def exact_sum(values: Span, size: int) -> float:
+    """Return the sum of float32 elements: an exact sum of terms rounded to 2^-62 * size * the largest of them."""
+    scale = sums.scale_of(peak(values, size), size)
+    return sum(int(sums.fixed_sum(values(a, b).numpy(), scale)) for a, b in spans(size)) / scale
 
 
 def kth_largest(magnitudes: Span, size: int, k: int) -> float:
-    """Return the exact k-th largest (k = 1: the largest) of `size` numbers >= 0, by counting.
+    """Return the exact k-th largest (k = 1: the largest) of `size` numbers >= 0, by counting."""
+    return kth_largest_of_many([(magnitudes, size)], k)
+
+
+def kth_largest_of_many(tensors: list[tuple[Span, int]], k: int) -> float:
+    """Return the exact k-th largest of the numbers >= 0 in several tensors together.
 
     The bits of a float32 >= 0 order as the numbers do: a count of the upper halves finds the upper half of the answer,
     a count of the lower halves below that upper half the rest.
     """
 
-    def bits() -> Iterator[torch.Tensor]:
-        for first, last in _strides(size):
-            yield magnitudes(first, last).view(torch.int32)
+    def histogram(
+        bins: int, count: Callable[[npt.NDArray[np.float32], npt.NDArray[np.int64]], None]
+    ) -> npt.NDArray[np.int64]:
+        counts = np.zeros(bins, np.int64)
+        for magnitudes, size in tensors:
+            for a, b in spans(size):
+                count(magnitudes(a, b).numpy(), counts)
+        return counts
 
-    high_counts = torch.zeros(1 << 15, dtype=torch.int64)
-    for words in bits():
-        high_counts += torch.bincount(words >> 16, minlength=1 << 15)
-    high, k = _position(high_counts, k)
-    low_counts = torch.zeros(1 << 16, dtype=torch.int64)
-    for words in bits():
-        low_counts += torch.bincount(words[(words >> 16) == high] & 0xFFFF, minlength=1 << 16)
-    low, _ = _position(low_counts, k)
-    return float(torch.tensor((high << 16) | low, dtype=torch.int32).view(torch.float32))
+    high, k = _position(histogram(1 << 15, sums.count_upper), k)
+    upper = np.uint32(high)
+    low, _ = _position(histogram(1 << 16, lambda values, counts: sums.count_lower(values, upper, counts)), k)
+    return float(np.uint32((high << 16) | low).view(np.float32))
 
 
-def _position(counts: torch.Tensor, k: int) -> tuple[int, int]:
+def spans(size: int, length: int = BLOCK) -> Iterator[tuple[int, int]]:
+    """Divide 0 .. size - 1 into pairs (first, last), last excluded, of at most `length` elements."""
+    for first in range(0, size, length):
+        yield first, min(first + length, size)
+
+
+def _position(counts: npt.NDArray[np.int64], k: int) -> tuple[int, int]:
     """Return the bin that holds the k-th element from above, and its rank from above in that bin."""
-    from_above = counts.flip(0).cumsum(0)
-    i = int(torch.searchsorted(from_above, k))
+    from_above = np.cumsum(counts[::-1])
+    i = int(np.searchsorted(from_above, k))
     before = int(from_above[i - 1]) if i else 0
     return len(counts) - 1 - i, k - before
-
-
-def _strides(size: int) -> Iterator[tuple[int, int]]:
-    for first in range(0, size, STRIDE):
-        yield first, min(first + STRIDE, size)

@@ -1,0 +1,139 @@
+"""Where the weights of base and experts are kept while candidates are built: chosen from what is measured, or told.
+
+    resident   in the memory of the device that merges (on the CPU: in main memory)
+    pinned     in page-locked main memory, streamed to the GPU for every candidate
+    files      nowhere: read from the checkpoints for every candidate
+
+This file knows nothing about recipes or methods.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from evomerge.checkpoints import ModelPool
+from evomerge.checkpoints.source import TensorSource
+from evomerge.errors import UsageError
+
+Memory = Literal["resident", "pinned", "files"]
+MEMORIES: tuple[str, ...] = get_args(Memory)
+
+# The rest is for activations, the key-value cache, and what else runs on the machine.
+_SHARE_OF_DEVICE = 0.75
+_SHARE_OF_HOST = 0.7
+
+
+@dataclass(frozen=True)
+class Held:
+    """A tensor that is held somewhere: a source that copies nothing."""
+
+    tensor: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return tuple(self.tensor.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The tensor's dtype."""
+        return self.tensor.dtype
+
+    def read(self, first: int, last: int) -> torch.Tensor:
+        """Return elements first .. last - 1, flat: a view."""
+        return self.tensor.view(-1)[first:last]
+
+
+class Residence:
+    """The weights of a pool, in one kind of memory.
+
+    Args:
+        pool: the models.
+        device: where merges are computed.
+        memory: the kind; None: the fastest that fits.
+
+    Attributes:
+        memory: the kind.
+        reason: one line that says why.
+        room: the bytes of main memory that may be used beside the weights.
+    """
+
+    def __init__(self, pool: ModelPool, device: torch.device, memory: Memory | None = None) -> None:
+        self.pool = pool
+        size = pool_bytes(pool)
+        host = available_memory()
+        self.memory, self.reason = _choose(size, host, device, memory)
+        on_host = device.type == "cpu" and self.memory == "resident" or self.memory == "pinned"
+        self.room = max(0, int(_SHARE_OF_HOST * host) - (size if on_host else 0))
+        self._held: dict[tuple[str, str], Held] = {}
+        if self.memory != "files":
+            for label in ("", *pool.experts):
+                for name in pool.layout.tensors:
+                    whole = _whole(pool.source(label, name))
+                    if self.memory == "pinned":
+                        whole = whole.pin_memory()
+                    elif device.type != "cpu":
+                        whole = whole.to(device)
+                    self._held[label, name] = Held(whole)
+
+    def source(self, label: str, name: str) -> TensorSource:
+        """Return a tensor of the base ("") or an expert, on the device if it is resident there, else on the CPU."""
+        return self._held.get((label, name)) or self.pool.source(label, name)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor."""
+        return self.pool.shape(name)
+
+
+def pool_bytes(pool: ModelPool) -> int:
+    """Return the bytes of all tensors that are merged, of base and experts."""
+    total = 0
+    for label in ("", *pool.experts):
+        for name in pool.layout.tensors:
+            source = pool.source(label, name)
+            total += torch.Size(source.shape).numel() * source.dtype.itemsize
+    return total
+
+
+def available_memory() -> int:
+    """Return the bytes of main memory that can still be taken: the machine's, or less where a control group says so."""
+    available = 1 << 62
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                available = int(line.split()[1]) * 1024
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        if limit != "max":
+            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+            available = min(available, max(0, int(limit) - used))
+    except (OSError, ValueError):  # not Linux, or no control groups
+        pass
+    return available
+
+
+def _choose(size: int, host: int, device: torch.device, memory: Memory | None) -> tuple[Memory, str]:
+    text = f"{size / 1e9:.2f} GB of weights"
+    if memory is not None:
+        if memory not in MEMORIES:
+            raise UsageError(f"memory {memory!r} is none of {', '.join(MEMORIES)}")
+        if memory == "pinned" and device.type != "cuda":
+            raise UsageError("memory 'pinned' is for a GPU; write resident or files")
+        return memory, f"{text} {_WHERE[memory]}, as told"
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        if size <= _SHARE_OF_DEVICE * free:
+            return "resident", f"{text} resident on {device}, {free / 1e9:.1f} GB were free"
+        if size <= _SHARE_OF_HOST * host:
+            return "pinned", f"{text} in pinned memory: {device} has {free / 1e9:.1f} GB free"
+    elif size <= _SHARE_OF_HOST * host:
+        return "resident", f"{text} resident in memory, {host / 1e9:.1f} GB were free"
+    return "files", f"{text} read from their files for every candidate: {host / 1e9:.1f} GB of memory are free"
+
+
+_WHERE = {"resident": "resident", "pinned": "in pinned memory", "files": "read from their files for every candidate"}
+
+
+def _whole(source: TensorSource) -> torch.Tensor:
+    return source.read(0, torch.Size(source.shape).numel()).view(source.shape)
