@@ -25,7 +25,7 @@ DESCRIPTION = """Find the best way to merge fine-tuned language models.
 """
 
 
-COMMANDS = ("search", "evaluate", "merge", "front", "export", "zoo")
+COMMANDS = ("search", "evaluate", "merge", "front", "export", "doctor", "zoo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,6 +114,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--threads", type=int, default=0, help="0: as many as there are processors")
     export.set_defaults(command=_export)
+
+    doctor = commands.add_parser("doctor", help="do these models merge? what will go wrong?")
+    doctor.add_argument(
+        "models", nargs="+", metavar="MODEL", help="the base, then the experts: directories, hub ids, zoo:NAME"
+    )
+    doctor.add_argument("--base", metavar="MODEL", help="the base; all other models are experts")
+    doctor.add_argument("--quick", action="store_true", help="measure a sample of the weights only")
+    doctor.add_argument("--json", action="store_true", help="everything as JSON")
+    doctor.add_argument("--threads", type=int, default=0, help="0: as many as there are processors")
+    doctor.set_defaults(command=_doctor)
 
     zoo = commands.add_parser("zoo", help="list the tiny models that ship with evomerge, or print one's path")
     zoo.add_argument("name", nargs="?")
@@ -248,6 +258,28 @@ def _export(options: argparse.Namespace) -> int:
     )
     print(f"{options.out}: {len(report.files)} files, fingerprint {report.fingerprint}, as it was scored")
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from evomerge.doctor import diagnose
+    from evomerge.doctor.text import print_diagnosis
+
+    base, *experts = options.models if options.base is None else [options.base, *options.models]
+    with Console(stderr=True).status("reading") as status:  # shows nothing where stderr is no terminal
+        diagnosis = diagnose(
+            base,
+            experts,
+            quick=options.quick,
+            threads=_threads(options.threads),
+            progress=lambda share: status.update(f"reading weights: {100 * share:.0f} %"),
+        )
+    if options.json:
+        print(json.dumps(diagnosis.to_dict(), indent=1, allow_nan=False))
+    else:
+        print_diagnosis(diagnosis)
+    return 0 if diagnosis.merges else 1
 
 
 def _zoo(options: argparse.Namespace) -> int:

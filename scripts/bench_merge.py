@@ -3,11 +3,11 @@
     python scripts/bench_merge.py --out runs/bench-merge --json FILE --python MERGEKIT_VENV/bin/python
     python scripts/bench_merge.py --quick --out DIR        # small shapes, a minute
 
-Makes a pool with the shapes of Qwen2.5-0.5B (base and two experts, bfloat16, random weights), builds candidates in a live
-model with the engine, every tensor anew and with other parameters each time, and prints seconds, the ratio to a pass that
-reads the same tensors and writes as many bytes (a compiled loop on as many threads), the ratio to mergekit's
-`merge_state_dicts` in process with as many threads, and, for one method, both command lines. The first candidate, which
-computes what is then kept with the pool, is timed apart. Knows nothing about scores.
+Makes a pool with the shapes of Qwen2.5-0.5B (base and two experts, bfloat16, random weights), builds candidates in a
+live model with the engine, every tensor anew and with other parameters each time, and prints seconds, the ratio to a
+pass that reads the same tensors and writes as many bytes (a compiled loop on as many threads), the ratio to mergekit's
+`merge_state_dicts` in process with as many threads, and, for one method, both command lines. The first candidate,
+which computes what is then kept with the pool, is timed apart. Knows nothing about scores.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from evomerge.checkpoints import ModelPool
 from evomerge.merging import METHODS, MergeEngine
 from evomerge.merging.kernels.compiled import at, compiled
 from evomerge.recipes import Recipe
+from evomerge.recipes.recipe import Value
 from evomerge.reporting.tables import print_table
 
 SHAPES = {
@@ -74,16 +75,12 @@ def recipe_for(method: str, paths: dict[str, str], layers: int, rng: random.Rand
     ranges = {"weight": (0.3, 0.7), "drop_rate": (0.3, 0.7), "metric": (1.0, 2.0), "t": (0.2, 0.8), "scale": (0.9, 1.1)}
     groups = [*(f"layers.{i}" for i in range(layers)), "all"]
 
-    def values(name: str) -> dict[str, float]:
+    def values(name: str) -> dict[str, Value]:
         return {group: rng.uniform(*ranges[name]) for group in groups}
 
-    return Recipe(
-        method,
-        paths["base"],
-        experts,
-        parameters={p.name: {e: values(p.name) for e in experts} for p in METHODS[method].parameters if p.name in ranges},
-        options={o.name: values(o.name) for o in METHODS[method].options if o.name in ranges},
-    )
+    parameters = {p.name: {e: values(p.name) for e in experts} for p in METHODS[method].parameters if p.name in ranges}
+    options = {o.name: values(o.name) for o in METHODS[method].options if o.name in ranges}
+    return Recipe(method, paths["base"], experts, parameters, options)
 
 
 @compiled
@@ -141,7 +138,7 @@ def bench_method(method: str, engine: MergeEngine, paths: dict[str, str], layers
 
 def rival_jobs(methods: Sequence[str], paths: dict[str, str]) -> dict[str, Any]:
     """Return what mergekit is asked to do for each method: the same method, one value for the whole model."""
-    jobs = {}
+    jobs: dict[str, Any] = {}
     for method in methods:
         if method in NOT_IN_MERGEKIT:
             continue
@@ -178,9 +175,9 @@ def environment(threads: int) -> dict[str, str]:
 
 def command_lines(python: Path, out: Path, paths: dict[str, str], threads: int) -> dict[str, float]:
     """Time `evomerge merge` and `mergekit-yaml` on a DARE merge, from start to files."""
-    recipe = Recipe(
-        "dare_linear", paths["base"], {"a": paths["a"], "b": paths["b"]}, parameters={"weight": 0.5, "drop_rate": 0.5}
-    )
+    half = {expert: {"all": 0.5} for expert in ("a", "b")}
+    experts = {"a": paths["a"], "b": paths["b"]}
+    recipe = Recipe("dare_linear", paths["base"], experts, parameters={"weight": half, "drop_rate": half})
     (out / "recipe.yaml").write_text(recipe.to_yaml())
     theirs = {
         "merge_method": "dare_linear",
@@ -201,7 +198,8 @@ def command_lines(python: Path, out: Path, paths: dict[str, str], threads: int) 
     ):
         subprocess.run(["rm", "-rf", str(target)], check=True)
         start = time.perf_counter()
-        subprocess.run(command, check=True, env=environment(threads), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        nowhere = subprocess.DEVNULL
+        subprocess.run(command, check=True, env=environment(threads), stdout=nowhere, stderr=nowhere)
         seconds[name] = time.perf_counter() - start
         subprocess.run(["rm", "-rf", str(target)], check=True)
     return seconds
@@ -228,7 +226,7 @@ def main() -> None:
     engine = MergeEngine(pool, model, threads=options.threads)
     print(f"{elements / 1e6:.0f} M parameters; {engine.residence.reason}", flush=True)
     layers = pool.layout.layers
-    rows = []
+    rows: list[dict[str, Any]] = []
     for method in options.methods:
         row = bench_method(method, engine, paths, layers, options.repeats)
         # read: the experts, and the base where it takes part
@@ -265,7 +263,11 @@ def main() -> None:
     for name, seconds in lines.items():
         print(f"command line, dare_linear, {name}: {seconds:.1f} s")
     if options.json:
-        data = {"date": date.today().isoformat(), "machine": platform.processor() or platform.machine(), "rows": rows}
+        data: dict[str, Any] = {
+            "date": date.today().isoformat(),
+            "machine": platform.processor() or platform.machine(),
+            "rows": rows,
+        }
         data |= {"parameters": elements, "threads": options.threads, "command_lines": lines}
         options.json.write_text(json.dumps(data, indent=1) + "\n")
 

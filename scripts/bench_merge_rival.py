@@ -2,8 +2,8 @@
 
     python bench_merge_rival.py MODELS_DIR JOBS.json THREADS REPEATS
 
-Reads base, a and b of MODELS_DIR into memory and times `merge_state_dicts` for each job; prints name -> seconds as JSON.
-Knows nothing about evomerge.
+Reads base, a and b of MODELS_DIR into memory and times `merge_state_dicts` for each job; prints name -> seconds as
+JSON. Knows nothing about evomerge.
 """
 
 import json

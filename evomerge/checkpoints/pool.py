@@ -38,6 +38,7 @@ class ModelPool:
         layout: the tensors that are merged. An output head that is tied to the embeddings is not one of them, whether
             its file holds a copy or not; neither are buffers (see `buffers.py`).
         config: the config.json of the merged model: the base's, with the merged number of tokens.
+        vocabulary: whose tokens the merged model has; see `open`.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class ModelPool:
         layout: Layout,
         sources: Sources,
         embeddings: Embeddings | None,
+        vocabulary: str = SAME,
     ) -> None:
         self.base = base
         self.experts = dict(sorted(experts.items()))
@@ -56,6 +58,7 @@ class ModelPool:
         self.config = embeddings.config(base.config) if embeddings else dict(base.config)
         self._sources = sources
         self._embeddings = embeddings
+        self.vocabulary = vocabulary
 
     @classmethod
     def open(
@@ -92,7 +95,7 @@ class ModelPool:
                 if vocabulary == SAME:
                     agreement.refuse_other_tokenizer(root.path, model.path)
         embeddings = None if vocabulary == SAME else Embeddings.match(vocabulary, root, opened, sources)
-        pool = cls(root, opened, {"": base, **experts}, Layout.of(names), sources, embeddings)
+        pool = cls(root, opened, {"": base, **experts}, Layout.of(names), sources, embeddings, vocabulary)
         for label in opened:
             with _about(f"expert {label!r} ({experts[label]})"):
                 for name in names:

@@ -24,7 +24,17 @@ _ARCHITECTURE = {
     *("num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok", "state_size"),
 }
 # Settings that change what the same weights compute.
-_ARITHMETIC = ("eps", "epsilon", "window", "softcapping", "multiplier", "scaling", "logit_scale", "pre_attn_scalar")
+_ARITHMETIC = (
+    "eps",
+    "epsilon",
+    "window",
+    "softcapping",
+    "multiplier",
+    "scaling",
+    "scaling_factor",
+    "logit_scale",
+    "pre_attn_scalar",
+)
 _SHOWN = 6
 
 
@@ -66,7 +76,7 @@ def _settings(base: Facts, expert: Facts) -> list[Finding]:
     minor: dict[str, Any] = {}
     if not base.config or not expert.config:
         return []
-    classes = [facts.config.get("architectures") for facts in (base, expert)]
+    classes = base.architecture, expert.architecture
     if classes[0] != classes[1] and None not in classes:
         findings.append(_architecture(expert, "architectures", *classes))
     for key in sorted(base.settings.keys() | expert.settings.keys()):
@@ -141,7 +151,8 @@ def _tensors(base: Facts, expert: Facts) -> list[Finding]:
     extra = sorted(name for name in theirs - ours if place(name).kind != "head")
     heads = [sorted(name for name in names if place(name).kind == "head") for names in (ours, theirs)]
     if heads[0] != heads[1]:
-        text = f"its output head is {'its own' if heads[1] else 'tied to the embeddings'}, the base's is not"
+        own, tied = "a matrix of its own", "tied to the embeddings"
+        text = f"its output head is {own if heads[1] else tied}, the base's is {own if heads[0] else tied}"
         findings.append(Finding("note", "tied", (expert.label,), text))
     for names, verb in ((missing, "lacks"), (extra, "has, and the base lacks,")):
         if names:
@@ -196,7 +207,9 @@ def _tokenizer(base: Facts, expert: Facts) -> list[Finding]:
         return [Finding("stop", "tokenizer", (expert.label,), text, hint)]
     more = sorted(theirs.numbers.keys() - ours.numbers.keys(), key=theirs.numbers.__getitem__)
     less = sorted(ours.numbers.keys() - theirs.numbers.keys(), key=ours.numbers.__getitem__)
-    moved_tokens = sorted(t for t in ours.numbers.keys() & theirs.numbers.keys() if ours.numbers[t] != theirs.numbers[t])
+    moved_tokens = sorted(
+        t for t in ours.numbers.keys() & theirs.numbers.keys() if ours.numbers[t] != theirs.numbers[t]
+    )
     parts = [
         f"{verb} {some([repr(token) for token in tokens])}"
         for verb, tokens in (("adds", more), ("lacks", less), ("numbers otherwise", moved_tokens))

@@ -1,8 +1,8 @@
 """Task vectors measured from the weights: norms, cosines, quantiles, zeros; read in blocks by several threads.
 
-Every number is exact or a float64 sum in a fixed order (blocks of a fixed size, their sums added with one rounding), so
-that it depends neither on the number of threads nor on which of them is faster. Memory: a few blocks a thread. This file
-knows nothing about what the numbers mean.
+Every number is exact or a float64 sum in a fixed order (blocks of a fixed size, their sums added with one rounding),
+so that it depends neither on the number of threads nor on which of them is faster. Memory: a few blocks a thread. This
+file knows nothing about what the numbers mean.
 """
 
 import math
@@ -21,10 +21,10 @@ from evomerge.checkpoints.source import TensorSource
 from evomerge.doctor import loops
 from evomerge.recipes.groups import OUTSIDE, PARTS, place
 
-BLOCK = 1 << 18
-# A sample takes this many blocks of this length, evenly spaced, from each tensor.
-SAMPLE_BLOCKS = 16
-SAMPLE_LENGTH = 1 << 14
+BLOCK = 1 << 19
+# A sample takes this many spans of this length, evenly spaced, from each tensor: one block in all.
+SAMPLE_SPANS = 32
+SAMPLE_LENGTH = BLOCK // SAMPLE_SPANS
 
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
 #: The kinds of tensors that are told apart in sums and quantiles.
@@ -121,7 +121,7 @@ class Deltas:
 
     Attributes:
         experts: label -> its task vector.
-        cosines: (label, label) -> the cosine between two task vectors over the tensors that both have; 0 where one is 0.
+        cosines: (label, label) -> the cosine between two task vectors over the tensors that both have (0 if one is 0).
         base_not_finite: as `ExpertDelta.not_finite`.
         sampled: the share of elements that was read.
     """
@@ -139,7 +139,7 @@ class _Block:
     sums: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     zeros: dict[str, int] = field(default_factory=dict)
     largest: dict[str, int] = field(default_factory=dict)
-    counts: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    counts: dict[str, npt.NDArray[np.uint32]] = field(default_factory=dict)
     dots: dict[tuple[str, str], float] = field(default_factory=dict)
     not_finite: dict[str, int] = field(default_factory=dict)
 
@@ -175,20 +175,18 @@ def measure(
     Args:
         pairs: the tensors.
         threads: how many blocks are worked on at once.
-        quick: read a sample of each tensor only (`SAMPLE_BLOCKS` times `SAMPLE_LENGTH` elements) and scale up.
+        quick: read a sample of each tensor only (`SAMPLE_SPANS` times `SAMPLE_LENGTH` elements) and scale up.
         progress: is called now and then with the share that is done.
     """
     collected = _Collected(sorted({label for pair in pairs for label in pair.experts}))
-    spans = [_spans(_size(pair), quick) for pair in pairs]
-    scales = [_size(pair) / max(sum(b - a for a, b in read), 1) for pair, read in zip(pairs, spans, strict=True)]
     for pair in pairs:
         collected.start(pair)
-    jobs = [(i, span) for i, read in enumerate(spans) for span in read]
-    total, done = max(sum(b - a for _, (a, b) in jobs), 1), 0
-    work = (partial(_measure_block, pairs[i], *span) for i, span in jobs)
-    for (i, (a, b)), block in zip(jobs, _in_order(work, threads), strict=True):
-        collected.add(pairs[i], block, scales[i])
-        done += b - a
+    jobs = [(pair, spans) for pair in pairs for spans in _blocks(_size(pair), quick)]
+    total, done = max(sum(map(_length, (spans for _, spans in jobs))), 1), 0
+    work = (partial(_measure_block, *job) for job in jobs)
+    for (pair, spans), block in zip(jobs, _in_order(work, threads), strict=True):
+        collected.add(pair, block, _size(pair) / _length(spans) if quick else 1.0)
+        done += _length(spans)
         if progress:
             progress(done / total)
     return collected.result(total / max(sum(map(_size, pairs)), 1))
@@ -211,31 +209,46 @@ def _in_order(work: Iterator[Callable[[], _Block]], threads: int) -> Iterator[_B
             executor.shutdown(cancel_futures=True)
 
 
-def _measure_block(pair: TensorPair, first: int, last: int) -> _Block:
+def _measure_block(pair: TensorPair, spans: Sequence[Span]) -> _Block:
     block = _Block()
-    base = _words(pair.base.read(first, last))
+    base = _read(pair.base, spans)
     deltas = {}
     for label, source in pair.experts.items():
-        own, expert = base, _words(source.read(first, last))
-        delta = np.empty(last - first, np.float32)
-        loops.subtract(expert, own, delta)
-        sums = loops.sums(own, delta)
-        if not all(map(math.isfinite, sums)):
+        own, expert = base, _read(source, spans)
+        delta, sums = _subtract(expert, own)
+        if not np.isfinite(sums).all():
             own, expert = _clean(block, label, own, expert)
-            loops.subtract(expert, own, delta)
-            sums = loops.sums(own, delta)
-        counts = np.zeros(loops.BINS, np.int64)
-        zeros, largest = loops.count(delta, counts)
-        block.sums[label], block.counts[label] = sums, counts
-        block.zeros[label], block.largest[label] = zeros, largest
+            delta, sums = _subtract(expert, own)
+        counts = np.zeros((2, loops.BINS), np.uint32)
+        loops.count(delta, counts)
+        block.counts[label] = counts[0] + counts[1]
+        block.zeros[label], block.largest[label] = loops.extremes(delta)
+        block.sums[label] = (math.fsum(sums[0]), math.fsum(sums[1]), math.fsum(sums[2]))
         deltas[label] = delta
     for one, two in combinations(deltas, 2):
-        block.dots[one, two] = loops.dot(deltas[one], deltas[two])
+        products = np.zeros(loops.LANES)
+        loops.add_dot(deltas[one], deltas[two], products)
+        block.dots[one, two] = math.fsum(products)
     return block
 
 
+def _subtract(
+    expert: npt.NDArray[np.generic], base: npt.NDArray[np.generic]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """Return expert - base and the lanes of the sums of base^2, delta^2, base * delta, which are finite if all is."""
+    delta, sums = np.empty(base.size, np.float32), np.zeros((3, loops.LANES))
+    loops.subtract(expert, base, delta)
+    loops.add_products(base, delta, sums)
+    return delta, sums
+
+
+def _read(source: TensorSource, spans: Sequence[Span]) -> npt.NDArray[np.generic]:
+    """Return elements as the loops take them: bfloat16 as uint16, all else as float32."""
+    parts = [source.read(a, b) for a, b in spans]
+    return _words(parts[0] if len(parts) == 1 else torch.cat(parts))
+
+
 def _words(tensor: torch.Tensor) -> npt.NDArray[np.generic]:
-    """Return a tensor as the loops take it: bfloat16 as uint16, all else as float32."""
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.uint16).numpy()
     return tensor.float().numpy()
@@ -246,11 +259,12 @@ def _clean(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Count the elements that are not finite and return both arrays with zeros where either has one."""
     ours, theirs = _float(base), _float(expert)
-    bad = ~np.isfinite(ours), ~np.isfinite(theirs)
-    block.not_finite[""] = int(bad[0].sum())
-    block.not_finite[label] = int(bad[1].sum())
-    either = bad[0] | bad[1]
-    return np.where(either, np.float32(0), ours), np.where(either, np.float32(0), theirs)
+    with np.errstate(all="ignore"):
+        bad_difference = ~np.isfinite(theirs - ours)  # also where two finite numbers are too far apart for float32
+    bad_base = ~np.isfinite(ours)
+    block.not_finite[""] = int(bad_base.sum())
+    block.not_finite[label] = int((~np.isfinite(theirs) | (bad_difference & ~bad_base)).sum())
+    return np.where(bad_difference, np.float32(0), ours), np.where(bad_difference, np.float32(0), theirs)
 
 
 def _float(words: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
@@ -348,12 +362,16 @@ def _size(pair: TensorPair) -> int:
     return math.prod(pair.base.shape)
 
 
-def _spans(size: int, quick: bool) -> list[Span]:
-    """Return the spans of a tensor that are read, disjoint and in order."""
-    if not quick or size <= SAMPLE_BLOCKS * SAMPLE_LENGTH:
-        return [(a, min(a + BLOCK, size)) for a in range(0, size, BLOCK)]
-    step = (size - SAMPLE_LENGTH) // (SAMPLE_BLOCKS - 1)
-    return [(i * step, i * step + SAMPLE_LENGTH) for i in range(SAMPLE_BLOCKS)]
+def _blocks(size: int, quick: bool) -> list[list[Span]]:
+    """Return what is read of a tensor, block by block; a sample is one block of many short spans."""
+    if not quick or size <= SAMPLE_SPANS * SAMPLE_LENGTH:
+        return [[(a, min(a + BLOCK, size))] for a in range(0, size, BLOCK)]
+    step = (size - SAMPLE_LENGTH) // (SAMPLE_SPANS - 1)
+    return [[(i * step, i * step + SAMPLE_LENGTH) for i in range(SAMPLE_SPANS)]]
+
+
+def _length(spans: Sequence[Span]) -> int:
+    return sum(last - first for first, last in spans)
 
 
 def _ratio(part: float, whole: float) -> float:

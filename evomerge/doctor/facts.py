@@ -83,6 +83,12 @@ class Facts:
             return "model"
         return f"{self.adapter.get('peft_type', 'adapter')} r={self.adapter.get('r', '?')}"
 
+    @property
+    def architecture(self) -> str | None:
+        """The class that transformers builds of it, as config.json names it."""
+        named = self.config.get("architectures")
+        return ", ".join(map(str, named)) if isinstance(named, list) else named
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What config.json says about the architecture: dotted key -> value, rotary embeddings in one notation."""
@@ -178,7 +184,7 @@ class Facts:
             "path": str(self.path),
             "kind": self.kind,
             "problem": self.problem,
-            "architectures": self.config.get("architectures"),
+            "architecture": self.architecture,
             "model_type": self.config.get("model_type"),
             "settings": self.settings,
             "tensors": len(self.shapes),

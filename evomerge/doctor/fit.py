@@ -47,9 +47,7 @@ def open_together(base: Facts, experts: Sequence[Facts], fits: Fits) -> tuple[Mo
     fitting = [expert for expert in experts if None in fits[expert.label].values()]
     if not fitting:
         return None, None
-    choices = [
-        choice for choice in (SAME, *CHOICES) if all(fits[e.label].get(choice, None) is None for e in fitting)
-    ]
+    choices = [choice for choice in (SAME, *CHOICES) if all(fits[e.label].get(choice, None) is None for e in fitting)]
     reason: str | None = "experts with different vocabularies; no choice of `vocabulary:` suits all of them"
     for choice in choices:
         reason = _refusal(base, fitting, choice)

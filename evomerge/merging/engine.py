@@ -75,9 +75,19 @@ class MergeEngine:
         self._threads = threads or torch.get_num_threads()
         self._on_change = on_change
         self._targets = _targets(pool, model)
-        self.residence = Residence(pool, torch.device("cpu"), memory)
+        device = next(iter(self._targets.values())).device
+        # other devices than GPUs of CUDA are written to by the CPU
+        merging_on = device if device.type == "cuda" else torch.device("cpu")
+        self.residence = Residence(pool, merging_on, memory)
         room = self.residence.room if cache_bytes is None else cache_bytes
-        self._statistics = PoolStatistics(self.residence, pool.layout.tensors, cache_bytes=room)
+        on_gpu = merging_on.type == "cuda" and self.residence.memory == "resident"
+        # statistics are computed by the CPU
+        self._statistics = PoolStatistics(pool if on_gpu else self.residence, pool.layout.tensors, cache_bytes=room)
+        self._gpu = None
+        if merging_on.type == "cuda":
+            from evomerge.merging.on_gpu import GpuMerger
+
+            self._gpu = GpuMerger(self.residence, device)
         self._built: dict[str, tuple[TensorRecipe, int]] = {}
 
     def apply(self, recipe: Recipe) -> AppliedMerge:
@@ -124,32 +134,40 @@ class MergeEngine:
 
     @torch.no_grad()
     def _build(self, pieces: dict[str, TensorRecipe]) -> None:
+        # The largest first, so that no thread is left alone with one at the end.
+        names = sorted(pieces, key=lambda name: -self._targets[name].numel())
+
+        def plan(name: str) -> PlannedTensor:
+            return plan_tensor(name, pieces[name], self.residence, self._statistics)
+
         with ThreadPoolExecutor(self._threads) as executor:
             try:
-                # The largest first, so that no thread is left alone with one at the end.
-                names = sorted(pieces, key=lambda name: -self._targets[name].numel())
-                planned = list(executor.map(lambda name: plan_tensor(name, pieces[name], self._statistics), names))
-                buffers = {name: _buffer(self._targets[name], pieces[name].dtype) for name in names}
-                jobs = [
-                    (tensor, first, last)
-                    for tensor in planned
-                    for first, last in spans(tensor.operands.size, _SPAN)
-                ]
-
-                def merge(job: tuple[PlannedTensor, int, int]) -> int:
-                    tensor, first, last = job
-                    return merge_span(tensor, first, last, buffers[tensor.operands.name].view(-1)[first:last])
-
-                values = dict.fromkeys(names, 0)
-                for (tensor, _, _), value in zip(jobs, executor.map(merge, jobs), strict=True):
-                    values[tensor.operands.name] = combine(values[tensor.operands.name], value)
+                planned = list(executor.map(plan, names))
+                if self._gpu is not None:
+                    values = self._gpu.merge(planned, self._targets)
+                else:
+                    values = self._merge_on_cpu(planned, executor)
             except BaseException:
                 executor.shutdown(cancel_futures=True)
                 raise
-        for name in names:
-            if buffers[name].data_ptr() != self._targets[name].data_ptr():
-                self._targets[name].copy_(buffers[name])
-            self._built[name] = (pieces[name], values[name])
+        self._built.update({name: (pieces[name], values[name]) for name in names})
+
+    def _merge_on_cpu(self, planned: list[PlannedTensor], executor: ThreadPoolExecutor) -> dict[str, int]:
+        """Merge all spans of all tensors on the threads; return the fingerprints."""
+        buffers = {t.operands.name: _buffer(self._targets[t.operands.name], t.dtype) for t in planned}
+        jobs = [(tensor, *span) for tensor in planned for span in spans(tensor.operands.size, _SPAN)]
+
+        def merge(job: tuple[PlannedTensor, int, int]) -> int:
+            tensor, first, last = job
+            return merge_span(tensor, first, last, buffers[tensor.operands.name].view(-1)[first:last])
+
+        values = dict.fromkeys(buffers, 0)
+        for (tensor, _, _), value in zip(jobs, executor.map(merge, jobs), strict=True):
+            values[tensor.operands.name] = combine(values[tensor.operands.name], value)
+        for name, buffer in buffers.items():
+            if buffer.data_ptr() != self._targets[name].data_ptr():
+                self._targets[name].copy_(buffer)
+        return values
 
 
 def _buffer(target: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from evomerge.checkpoints import Checkpoint, ModelPool, file_sha256
+from evomerge.checkpoints import ModelPool, file_sha256
 from evomerge.checkpoints.checkpoint import INDEX, WEIGHTS
 from evomerge.checkpoints.header import read_header
 from evomerge.errors import UsageError, WorkError
@@ -26,22 +26,6 @@ from evomerge.merging.safetensors_file import SafetensorsWriter
 from evomerge.merging.stream import MergeStream
 from evomerge.merging.tensors import TORCH_DTYPES
 from evomerge.recipes import Recipe
-
-# What goes along with the weights, where the source has it.
-_COMPANIONS = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-
 
 # Elements that are read back at a time.
 _READ = 1 << 22
@@ -95,10 +79,9 @@ def export(
     """
     out = Path(out_dir).absolute()
     _refuse_occupied(out)
-    pool = pool or ModelPool.open(recipe.base, recipe.experts)
+    pool = pool or ModelPool.open(recipe.base, recipe.experts, vocabulary=recipe.vocabulary)
     if tokenizer_from is not None and tokenizer_from not in pool.experts:
         raise UsageError(f"tokenizer of {tokenizer_from!r}: no such expert; there are {', '.join(pool.experts)}")
-    source = pool.base if tokenizer_from is None else pool.experts[tokenizer_from]
     merging = MergeStream(recipe, pool)
     draft = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
     try:
@@ -111,9 +94,9 @@ def export(
                     "or evomerge changed since it was scored; nothing was written"
                 )
             hashes = _read_back(draft, weights, value, threads)
-            _write_companions(draft, recipe, pool.base, source, card)
+            _write_companions(draft, recipe, pool, tokenizer_from or "", card)
             beside = sorted(path for path in draft.rglob("*") if path.is_file() and path.name not in hashes)
-            files = dict(sorted({**hashes, **{p.relative_to(draft).as_posix(): file_sha256(p) for p in beside}}.items()))
+            hashes |= {path.relative_to(draft).as_posix(): file_sha256(path) for path in beside}
             for path in (*beside, draft):
                 _sync(path)
             draft.rename(out)
@@ -124,7 +107,7 @@ def export(
     except OSError as error:
         raise WorkError(f"cannot write {out}: {error.strerror or error}; nothing was left there") from None
     parameters = sum(math.prod(pool.shape(name)) for name in pool.layout.tensors)
-    return ExportReport(out, files, to_text(value), parameters)
+    return ExportReport(out, dict(sorted(hashes.items())), to_text(value), parameters)
 
 
 def _refuse_occupied(out: Path) -> None:
@@ -177,15 +160,10 @@ def _shards(sizes: dict[str, int], max_bytes: int) -> dict[str, list[str]]:
     return {f"model-{i:05d}-of-{len(shards):05d}.safetensors": names for i, names in enumerate(shards, 1)}
 
 
-def _write_companions(draft: Path, recipe: Recipe, base: Checkpoint, source: Checkpoint, card: str | None) -> None:
-    config = {k: v for k, v in base.config.items() if k not in ("_name_or_path", "torch_dtype", "dtype")}
+def _write_companions(draft: Path, recipe: Recipe, pool: ModelPool, tokenizer_from: str, card: str | None) -> None:
+    config = {k: v for k, v in pool.config.items() if k not in ("_name_or_path", "torch_dtype", "dtype")}
     _write_json(draft / "config.json", {**config, "dtype": recipe.dtype})
-    for name in _COMPANIONS:
-        if (source.path / name).is_file():
-            shutil.copyfile(source.path / name, draft / name)
-    templates = source.path / "additional_chat_templates"
-    if templates.is_dir():
-        shutil.copytree(templates, draft / templates.name)
+    pool.save_tokenizer(draft, tokenizer_from)
     (draft / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     if card is not None:
         (draft / "README.md").write_text(card, encoding="utf-8")

@@ -65,7 +65,7 @@ class Residence:
         size = pool_bytes(pool)
         host = available_memory()
         self.memory, self.reason = _choose(size, host, device, memory)
-        on_host = device.type == "cpu" and self.memory == "resident" or self.memory == "pinned"
+        on_host = (device.type == "cpu" and self.memory == "resident") or self.memory == "pinned"
         self.room = max(0, int(_SHARE_OF_HOST * host) - (size if on_host else 0))
         self._held: dict[tuple[str, str], Held] = {}
         if self.memory != "files":

@@ -57,7 +57,7 @@ class SafetensorsWriter:
         assert elements.dtype == self._dtype
         words = bit_words(elements)
         little = words.astype(words.dtype.newbyteorder("<"), copy=False)
-        self._put(memoryview(little).cast("B"), self._data + self._starts[name] + first * self._dtype.itemsize)
+        self._put(memoryview(little.data).cast("B"), self._data + self._starts[name] + first * self._dtype.itemsize)
 
     def _put(self, data: memoryview, position: int) -> None:
         while data:

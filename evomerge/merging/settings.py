@@ -3,14 +3,14 @@
 This file knows recipes, the layout of a model and what methods declare; no tensors.
 """
 
-from evomerge.errors import UsageError, nearest, refuse_unknown
+import math
+
+from evomerge.errors import UsageError, refuse_unknown
 from evomerge.merging.methods import PASSTHROUGH, Method, Parameter, Settings, get
 from evomerge.recipes import Layout, Recipe
 from evomerge.recipes.groups import ALL, value_at
 from evomerge.recipes.recipe import GroupValues, Value
 
-#: What the option `passthrough` says for the base.
-BASE = "base"
 
 
 def check(recipe: Recipe, layout: Layout) -> None:
@@ -34,7 +34,7 @@ def check_values(recipe: Recipe, layout: Layout) -> None:
     refuse_unknown(recipe.options, [p.name for p in options], where + "options")
     fewest, most = method.experts
     if not fewest <= len(recipe.experts) <= most:
-        count = f"{fewest}" if fewest == most else f"at least {fewest}" if most == float("inf") else f"{fewest} to {most}"
+        count = f"{fewest}" if fewest == most else f"at least {fewest}" if most == math.inf else f"{fewest} to {most}"
         raise UsageError(f"{where}merges {count} expert{'' if count == '1' else 's'}, not {len(recipe.experts)}")
     for parameter in method.parameters:
         for label, groups in recipe.parameters.get(parameter.name, {}).items():
@@ -43,11 +43,6 @@ def check_values(recipe: Recipe, layout: Layout) -> None:
     for option in options:
         for group, value in recipe.options.get(option.name, {}).items():
             _refuse(option, value, f"{where}{option.name}.{group}")
-    for group, value in recipe.options.get(PASSTHROUGH.name, {}).items():
-        if value not in ("", BASE, *recipe.experts):
-            raise UsageError(
-                f"{where}passthrough.{group}: there is no model {value!r}; {nearest(str(value), (BASE, *recipe.experts))}"
-            )
     for tensor in layout.tensors:
         settings(recipe, method, tensor)
 

@@ -41,7 +41,7 @@ class MergeStream:
 
         Raises `CandidateError` where it comes out infinite or NaN.
         """
-        planned = plan_tensor(name, TensorRecipe.of(self.recipe, name), self._statistics)
+        planned = plan_tensor(name, TensorRecipe.of(self.recipe, name), self.pool, self._statistics)
         total = 0
         for first, last in spans(planned.operands.size, _SPAN):
             out = torch.empty(last - first, dtype=planned.dtype)

@@ -4,9 +4,9 @@ Engine and export share these functions, so that what is scored is what ships. T
 tensors come from or go to.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,12 @@ from evomerge.merging import fingerprint, mask
 from evomerge.merging.kernels import cpu
 from evomerge.merging.methods import BLOCK, Operands, Plan, Settings, Term, WeightedSum, get
 from evomerge.merging.methods.base import PASSTHROUGH, Source
-from evomerge.merging.settings import BASE, settings
-from evomerge.merging.statistics import PoolStatistics
+from evomerge.merging.settings import settings
+from evomerge.merging.statistics import Models, PoolStatistics
 from evomerge.recipes import Recipe
+from evomerge.recipes.recipe import BASE
+
+T = TypeVar("T")
 
 TORCH_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -73,20 +76,28 @@ class PlannedTensor:
             )
 
 
-def plan_tensor(name: str, recipe: TensorRecipe, statistics: PoolStatistics) -> PlannedTensor:
-    """Plan one tensor: compute the numbers that need all of it."""
+def plan_tensor(name: str, recipe: TensorRecipe, models: Models, statistics: PoolStatistics) -> PlannedTensor:
+    """Plan one tensor: compute the numbers that need all of it.
+
+    Args:
+        name: the tensor.
+        recipe: what to do with it.
+        models: where it is merged from.
+        statistics: of the same models, wherever they are computed from.
+    """
     keys = tuple(mask.key_of(recipe.seed or 0, label, name) for label in recipe.labels)
     own = statistics.of(name, recipe.labels)
     operands = Operands(
         name=name,
-        shape=statistics.models.shape(name),
+        shape=models.shape(name),
         labels=recipe.labels,
-        base=statistics.models.source("", name),
-        experts=tuple(statistics.models.source(label, name) for label in recipe.labels),
+        base=models.source("", name),
+        experts=tuple(models.source(label, name) for label in recipe.labels),
         statistics=own,
         uniforms=lambda expert, first, last: mask.uniforms(keys[expert], first, last),
         ranks=own.ranks,
     )
+    plan: Plan
     origin = str(recipe.settings.options[PASSTHROUGH.name])
     if origin:
         plan = _passthrough(operands.base if origin == BASE else operands.experts[recipe.labels.index(origin)])
@@ -115,6 +126,13 @@ def merge_span(planned: PlannedTensor, first: int, last: int, out: torch.Tensor)
         stop = min(start + BLOCK, last)
         total += _finish(planned, planned.plan(start, stop), start, out[start - first : stop - first])
     return fingerprint.combine(total)
+
+
+def all_terms(plan: WeightedSum, base: T, experts: Sequence[T]) -> tuple[WeightedSum, list[T]]:
+    """Return a plan and its models, where a base that is weighted like any other model has become the last of them."""
+    if plan.task_vectors or plan.base_weight == 0:
+        return plan, list(experts)
+    return replace(plan, terms=(*plan.terms, Term(plan.base_weight)), base_weight=0.0), [*experts, base]
 
 
 def _passthrough(source: Source) -> Callable[[int, int], torch.Tensor]:
@@ -149,13 +167,11 @@ def _weighted_sum(planned: PlannedTensor, plan: WeightedSum, first: int, last: i
         record[storage] = cpu.BFLOAT16 if elements.dtype == torch.bfloat16 else cpu.FLOAT32
 
     record = np.zeros(1, cpu.SUM)[0]
-    if plan.task_vectors or plan.base_weight != 0:
-        place(record, operands.base, "base", "base_storage")
     record["task_vectors"] = plan.task_vectors
-    record["base_weight"] = plan.base_weight
+    if plan.task_vectors:
+        place(record, operands.base, "base", "base_storage")
     record["elect"] = _ELECTIONS[plan.elect]
     record["divide_by_agreeing"] = plan.divide_by_agreeing
-    record["divisor"] = plan.divisor
     record["factor"] = plan.factor
     record["name_key"] = fingerprint.key_of(operands.name)
     record["first"], record["count"] = first, last - first
@@ -168,9 +184,10 @@ def _weighted_sum(planned: PlannedTensor, plan: WeightedSum, first: int, last: i
         target = torch.empty(out.shape, dtype=torch.float32)
     record["out"], record["out_storage"] = target.data_ptr(), storage
 
-    terms = np.zeros(len(plan.terms), cpu.TERM)
-    for expert, term in enumerate(plan.terms):
-        place(terms[expert], operands.experts[expert], "address", "storage")
+    plan, models = all_terms(plan, operands.base, operands.experts)
+    terms = np.zeros(len(models), cpu.TERM)
+    for expert, (term, model) in enumerate(zip(plan.terms, models, strict=True)):
+        place(terms[expert], model, "address", "storage")
         alive.append(_describe(terms[expert], term, planned, expert, first, last))
     value, finite = cpu.weighted_sum(record, terms)
     if storage == cpu.AS_UNROUNDED:
@@ -179,13 +196,13 @@ def _weighted_sum(planned: PlannedTensor, plan: WeightedSum, first: int, last: i
     return int(value)
 
 
-def _describe(
-    record: Any, term: Term, planned: PlannedTensor, expert: int, first: int, last: int
-) -> tuple[Any, ...]:
+def _describe(record: Any, term: Term, planned: PlannedTensor, expert: int, first: int, last: int) -> tuple[Any, ...]:
     """Fill in an expert's record; return what its addresses point to."""
     record["weight"], record["factor"] = term.weight, term.factor
     record["at_least"], record["at_most"] = term.at_least, term.at_most
-    record["threshold"], record["key"] = term.threshold, planned.mask_keys[expert]
+    record["threshold"] = term.threshold
+    if term.threshold > 0 or term.by_rank is not None:
+        record["key"] = planned.mask_keys[expert]
     if term.by_rank is None:
         return ()
     ranks = planned.operands.ranks(expert, first, last).contiguous()
@@ -194,4 +211,3 @@ def _describe(
     record["rank_thresholds"], record["rank_factors"] = thresholds.ctypes.data, factors.ctypes.data
     record["rank_count"] = len(thresholds)
     return ranks, thresholds, factors
-

@@ -4,14 +4,22 @@ A tensor's name alone says where it belongs: `model.layers.3.self_attn.q_proj.we
 `lm_head.weight` is the head. A group is a short name for a set of tensors:
 
     all                   every tensor that no other group of the same parameter names (the fallback)
-    embeddings, head      token embeddings, output head
+    embeddings, head      token (and position) embeddings, output head
     norms                 norms outside the layers (a layer's own norms belong to the layer's `rest`)
+    encoder               what turns another input into states before the layers see it: the vision or audio tower of a
+                          multimodal model, the encoder of an encoder-decoder, its own layers included
+    projector             what fits the encoder's states to the language model
     other                 anything else outside the layers
     layers                every layer
     layers.3, layers.0-2  one layer, a block of layers (both ends included)
     ... .attention | .mlp | .rest    that part of a layer or block, as in `layers.0-2.mlp`
 
-This file knows names only: no tensors, no files, no architectures.
+The layers are those of the language model that writes the answer (a decoder's): layer 3 of a vision tower or of an
+encoder is no layer 3, it shares one value with the rest of the `encoder`. `attention` is whatever mixes tokens
+(attention, linear attention, Mamba and other recurrences, short convolutions), `mlp` whatever works on one token at a
+time (experts and their routers included), `rest` the layer's norms and what is left.
+
+This file knows names only: no tensors, no files, no architectures; it goes by the words that names are made of.
 """
 
 import re
@@ -25,15 +33,29 @@ from evomerge.errors import UsageError
 T = TypeVar("T")
 
 ALL = "all"
-OUTSIDE = ("embeddings", "head", "norms", "other")
+OUTSIDE = ("embeddings", "head", "norms", "encoder", "projector", "other")
 PARTS = ("attention", "mlp", "rest")
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|layer|block)\.(\d+)\.")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|layer|block)\.(\d+)\.(.+)")
 _GROUP = re.compile(r"layers(?:\.(\d+)(?:-(\d+))?)?(?:\.(attention|mlp|rest))?")
-_ATTENTION = {"self_attn", "attn", "attention", "self_attention", "cross_attn", "linear_attn", "encoder_attn"}
-_MLP = {"mlp", "feed_forward", "ffn", "block_sparse_moe", "experts", "shared_expert", "shared_experts", "moe"}
-_EMBEDDINGS = {"embed_tokens", "wte", "wpe", "embeddings", "embedding", "word_embeddings", "tok_embeddings", "embed_in"}
-_HEAD = {"lm_head", "embed_out", "output"}
+# Patterns of one segment of a name (between two dots), each matched as a whole.
+_APART = re.compile(r"mtp|talker|token2wav|code2wav")  # models of their own in the same file, with layers of their own
+_PROJECTOR = re.compile(
+    r".*projector.*|(?:language|visual|vision|image|audio|modality)_proj(?:ection)?|connector|(?:.+_)?merger(?:_list)?"
+    r"|q_?former|resampler|perceiver|aligner|embed_(?:vision|audio)"
+)
+_ENCODER = re.compile(r"(?:vision|visual|image|audio|speech)(?:_.+)?|encoder|vit")
+_TOKENS = re.compile(r"embed_tokens|shared|wte|(?:word|tok)_embeddings")
+_EMBEDDINGS = re.compile(r"shared|wte|wpe|embed_.+|(?:.+_)?embeddings?")
+_HEAD = re.compile(r"(?:lm_)?head|embed_out|output(?:_projection)?|proj_out|final_logits_bias")
+_NORM = re.compile(r".*norm.*|(?:.+_)?ln(?:_.+|\d*)", re.IGNORECASE)
+_MLP = re.compile(
+    r"(?:.+_)?mlp(?:_.+)?|feed_forward|ffn|(?:.+_)?moe|(?:shared_)?experts?|router|denserel?udense|densegatedactdense",
+    re.IGNORECASE,
+)
+_MIXER = re.compile(r".*attn.*|.*attention.*|mixer|mamba|conv|temporal_block", re.IGNORECASE)
+# Projections of an MLP that lie in the layer itself, or in a mixer that is one.
+_MLP_LEAF = re.compile(r"fc\d|(?:gate_?)?(?:up|down)_proj|gate_proj|gate")
 
 
 @dataclass(frozen=True)
@@ -51,17 +73,38 @@ def place(tensor: str) -> Place:
 
     >>> place("model.layers.3.mlp.up_proj.weight")
     Place(kind='layers', layer=3, part='mlp')
+    >>> place("model.visual.blocks.3.mlp.fc1.weight")
+    Place(kind='encoder', layer=None, part=None)
     """
-    segments = set(tensor.split("."))
+    segments = tensor.split(".")
+    if _any(_APART, segments):
+        return Place("other")
+    if _any(_PROJECTOR, segments):
+        return Place("projector")
+    if _any(_ENCODER, segments) and not _any(_TOKENS, segments):
+        return Place("encoder")
     match = _LAYER.search(tensor)
     if match:
-        part = "attention" if segments & _ATTENTION else "mlp" if segments & _MLP else "rest"
-        return Place("layers", int(match.group(1)), part)
-    if segments & _EMBEDDINGS:
-        return Place("embeddings")
-    if segments & _HEAD:
+        return Place("layers", int(match.group(1)), _part(match.group(2).split(".")))
+    if _any(_NORM, segments):
+        return Place("norms")
+    if _any(_HEAD, segments):
         return Place("head")
-    return Place("norms" if re.search(r"norm|(?:^|\.)ln_", tensor) else "other")
+    return Place("embeddings" if _any(_EMBEDDINGS, segments) else "other")
+
+
+def _part(segments: list[str]) -> str:
+    """Return the part of a layer that a tensor belongs to, from its name inside the layer."""
+    modules = [segment for segment in segments if not _NORM.fullmatch(segment)]
+    if _any(_MLP, modules):
+        return "mlp"
+    if _any(_MIXER, modules):
+        return "mlp" if "mixer" in modules and _any(_MLP_LEAF, modules) else "attention"
+    return "mlp" if _any(_MLP_LEAF, modules[:1]) else "rest"
+
+
+def _any(pattern: re.Pattern[str], segments: list[str]) -> bool:
+    return any(pattern.fullmatch(segment) for segment in segments)
 
 
 @dataclass(frozen=True)
@@ -94,7 +137,7 @@ def parse_group(name: str) -> Group:
     match = _GROUP.fullmatch(name)
     if not match:
         raise UsageError(
-            f"unknown group {name!r}; groups are all, embeddings, head, norms, other, layers, layers.3, layers.0-2, "
+            f"unknown group {name!r}; groups are {ALL}, {', '.join(OUTSIDE)}, layers, layers.3, layers.0-2, "
             "each of the last three also with .attention, .mlp or .rest"
         )
     first, last, part = match.groups()
@@ -151,13 +194,13 @@ class Layout:
         return [name for name in self.tensors if parsed.contains(place(name))]
 
     def divide(self, granularity: str | int, *, split: bool = False, own: Sequence[str] = OUTSIDE) -> list[str]:
-        """Divide the model into groups, in the order embeddings, layers, norms, head, other.
+        """Divide the model into groups, in the order embeddings, layers, norms, head, encoder, projector, other.
 
         Args:
             granularity: "global" (all layers together), "layer" (every layer), or k (blocks of k layers, the last
                 one shorter where k does not divide).
             split: divide each block further into attention, mlp and rest.
-            own: which of embeddings, head, norms and other are groups of their own; the rest of them share `all`.
+            own: which groups outside the layers are groups of their own; the rest of them share `all`.
 
         Returns group names; groups that would hold no tensor of this model are left out.
         """
@@ -179,9 +222,8 @@ class Layout:
         for name in own:
             if name not in OUTSIDE:
                 raise UsageError(f"{name!r} cannot be a group of its own; choose from {', '.join(OUTSIDE)}")
-        ordered = (
-            [g for g in ("embeddings",) if g in own] + blocks + [g for g in ("norms", "head", "other") if g in own]
-        )
+        ends = [group for group in ("norms", "head", "encoder", "projector", "other") if group in own]
+        ordered = [*(group for group in ("embeddings",) if group in own), *blocks, *ends]
         groups = [group for group in ordered if self.members(group)]
         covered = {tensor for group in groups for tensor in self.members(group)}
         return groups if len(covered) == len(self.tensors) else [*groups, ALL]

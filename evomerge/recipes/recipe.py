@@ -11,16 +11,19 @@
       drop_rate: {code: {all: 0.1}, math: {all: 0.3}}
     options:
       lambda: {all: 1.0}
+      passthrough: {head: base}     # of any method: tensors that are copied from the base or from an expert
+    vocabulary: union               # only where tokenizers differ
 
 `parameters` have a value per expert and group, `options` one per group for all experts. A plain value stands for
-`{all: value}`, and a plain value in place of a parameter's experts stands for the same value for each. This file
+`{all: value}`, and a plain value in place of a parameter's experts stands for the same value for each. A shape
+(`shapes.py`) stands for the groups it gives: `weight: {math: {shape: lines, layers: 24, alpha: 0.3, beta: 0.5}}`.
+All this is written out when a recipe is made: what follows, its hash and its YAML form know groups only. This file
 knows nothing about what a method does with its parameters, nor whether the models exist: `merging` and `checkpoints`
 see to that.
 """
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -29,16 +32,22 @@ from typing import Any
 
 import yaml
 
-from evomerge.errors import UsageError, refuse_unknown
+from evomerge.errors import UsageError, nearest, refuse_unknown
 from evomerge.recipes.groups import ALL, parse_group, value_at
+from evomerge.recipes.shapes import SHAPE, expand, number
 
 RECIPE_VERSION = 1
 DTYPES = ("bfloat16", "float16", "float32")
+VOCABULARIES = ("same", "base", "union", "intersection")
+
+#: The option of every method that names the model whose tensors are copied; the base is "base", "" is none.
+PASSTHROUGH = "passthrough"
+BASE = "base"
 
 Value = float | bool | str
 GroupValues = Mapping[str, Value]
 
-_KEYS = ("version", "method", "base", "experts", "dtype", "seed", "parameters", "options")
+_KEYS = ("version", "method", "base", "experts", "dtype", "seed", "parameters", "options", "vocabulary")
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,8 @@ class Recipe:
         options: option name -> group -> value.
         dtype: the type the merged tensors are rounded to, one of `DTYPES`.
         seed: seed of the DARE masks.
+        vocabulary: whose tokens the merged model has where the models' tokenizers differ, one of `VOCABULARIES`;
+            "same": they must not differ.
     """
 
     method: str
@@ -62,6 +73,7 @@ class Recipe:
     options: Mapping[str, GroupValues] = field(default_factory=dict)
     dtype: str = "bfloat16"
     seed: int = 0
+    vocabulary: str = "same"
 
     def __post_init__(self) -> None:
         """Normalise the shorthands and refuse what cannot be a recipe (`UsageError`)."""
@@ -74,6 +86,8 @@ class Recipe:
             raise UsageError(f"recipe: dtype {self.dtype!r} is none of {', '.join(DTYPES)}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise UsageError(f"recipe: seed {self.seed!r} must be a whole number >= 0")
+        if self.vocabulary not in VOCABULARIES:
+            raise UsageError(f"recipe: vocabulary {self.vocabulary!r} is none of {', '.join(VOCABULARIES)}")
         object.__setattr__(self, "experts", dict(sorted(self.experts.items())))
         parameters = {}
         for name, by_expert in sorted(self.parameters.items()):
@@ -86,6 +100,7 @@ class Recipe:
         object.__setattr__(self, "parameters", parameters)
         options = {name: _groups(values, name) for name, values in sorted(self.options.items())}
         object.__setattr__(self, "options", options)
+        _check_passthrough(options.get(PASSTHROUGH, {}), self.experts)
 
     def parameter(self, name: str, expert: str, tensor: str) -> Value:
         """Return the value of a per-expert parameter at a tensor; `KeyError` if the recipe does not set it."""
@@ -112,7 +127,8 @@ class Recipe:
     # ---- YAML ----------------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the recipe as plain data, in the order of the YAML form."""
+        """Return the recipe as plain data, in the order of the YAML form; the default vocabulary is left out."""
+        vocabulary = {} if self.vocabulary == "same" else {"vocabulary": self.vocabulary}
         return {
             "version": RECIPE_VERSION,
             "method": self.method,
@@ -122,6 +138,7 @@ class Recipe:
             "seed": self.seed,
             "parameters": {n: {e: dict(g) for e, g in v.items()} for n, v in self.parameters.items()},
             "options": {name: dict(values) for name, values in self.options.items()},
+            **vocabulary,
         }
 
     @classmethod
@@ -170,24 +187,36 @@ class Recipe:
 
 
 def _by_expert(values: Any, experts: Mapping[str, str]) -> Mapping[str, Any]:
-    """Return `values` as expert -> value, a plain value standing for every expert."""
-    return values if isinstance(values, Mapping) else dict.fromkeys(experts, values)
+    """Return `values` as expert -> value, a plain value or a shape standing for every expert."""
+    by_expert = isinstance(values, Mapping) and (SHAPE not in values or SHAPE in experts)
+    return values if by_expert else dict.fromkeys(experts, values)
 
 
 def _groups(values: Any, where: str) -> dict[str, Value]:
-    """Return `values` as group -> value, a plain value standing for all groups."""
+    """Return `values` as group -> value, a plain value standing for all groups and a shape for its own."""
     if not isinstance(values, Mapping):
         values = {ALL: values}
+    elif SHAPE in values:
+        values = expand(values, f"recipe: {where}")
     if not values:
         raise UsageError(f"recipe: {where} has no value")
     result = {}
     for group, value in sorted(values.items()):
         parse_group(str(group))
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if not isinstance(value, float | bool | str):
+        if isinstance(value, bool | str):
+            result[str(group)] = value
+            continue
+        if not isinstance(value, int | float):
             raise UsageError(f"recipe: {where}.{group} must be a number, true/false or a text, not {value!r}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"recipe: {where}.{group} is not a finite number")
-        result[str(group)] = value
+        result[str(group)] = number(value, f"recipe: {where}.{group}")
     return result
+
+
+def _check_passthrough(values: GroupValues, experts: Mapping[str, str]) -> None:
+    """Refuse labels that name no model, and the label that names two."""
+    models = (BASE, *experts)
+    for group, label in values.items():
+        if label not in ("", *models):
+            raise UsageError(f"recipe: {PASSTHROUGH}.{group}: there is no model {label!r}; {nearest(str(label), models)}")
+        if label == BASE and BASE in experts:
+            raise UsageError(f"recipe: {PASSTHROUGH}.{group}: 'base' is also an expert's label; give the expert another")

@@ -23,11 +23,13 @@ def plain(interval: Interval) -> str:
     return f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
-    """Print rows under a header; the first column is left-aligned, the others right-aligned."""
+def print_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "", left: Sequence[str] = ()
+) -> None:
+    """Print rows under a header; the first column and those named in `left` are left-aligned, the others right."""
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
+        table.add_column(name, justify="left" if index == 0 or name in left else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     # A log has no width of its own: never wrap there.

@@ -34,9 +34,13 @@ def shake(wrapped: Any) -> None:
 
 
 def merged(base: Path, adapter: Path) -> Tensors:
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    whole = peft.PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    whole = unmerged(base, adapter).merge_and_unload()
     return {name: tensor.detach().clone() for name, tensor in whole.state_dict().items()}
+
+
+def unmerged(base: Path, adapter: Path) -> Any:
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    return peft.PeftModel.from_pretrained(model, str(adapter)).eval()
 
 
 def edit_config(adapter: Path, **changes: Any) -> None:

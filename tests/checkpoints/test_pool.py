@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,11 +32,84 @@ def test_a_family_opens(family: Family) -> None:
     assert pool.layout.tensors == pool.base.names
     assert pool.layout.layers == 2
     assert pool.references[""] == str(family["base"])
+    assert pool.config == pool.base.config
+    assert pool.vocabulary_report is None
+    for label, path in family.items():
+        for name, tensor in load_file(path / "model.safetensors").items():
+            assert pool.shape(name) == tuple(tensor.shape)
+            assert torch.equal(pool.tensor("" if label == "base" else label, name), tensor)
 
 
 def test_shards_and_dtypes_may_differ(family: Family, sharded: Family, float32: Family) -> None:
     pool = _open(family, math=sharded["math"], code=float32["code"])
     assert pool.experts["code"].dtype("model.norm.weight") == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.bfloat16])
+def test_an_expert_of_another_dtype_keeps_it(
+    family: Family, float32: Family, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    path = copy_of(float32["code"], tmp_path / "code")
+    _weights(path, lambda t: t.update({name: tensor.to(dtype) for name, tensor in t.items()}))
+    pool = _open(family, code=path)
+    for name, tensor in load_file(float32["code"] / "model.safetensors").items():
+        assert pool.source("code", name).dtype == dtype
+        assert torch.equal(pool.tensor("code", name), tensor.to(dtype))
+        assert pool.source("", name).dtype == torch.bfloat16
+
+
+def _with_buffers(path: Path) -> Path:
+    """What older versions of transformers stored beside the weights."""
+    layers = [f"model.layers.{i}.self_attn" for i in range(2)]
+    mask = torch.ones(1, 1, 8, 8)
+    buffers = {
+        f"{layers[0]}.rotary_emb.inv_freq": torch.ones(4),
+        f"{layers[0]}.masked_bias": torch.tensor(-1e9),
+        f"{layers[0]}.bias": mask,
+        f"{layers[1]}.bias": mask.to(torch.uint8),
+        f"{layers[1]}.attn_mask": mask.bool(),
+        "model.position_ids": torch.arange(8)[None],
+        "model.steps": torch.tensor(7),
+    }
+    _weights(path, lambda t: t.update(buffers))
+    return path
+
+
+def test_buffers_are_no_weights(family: Family, tmp_path: Path) -> None:
+    base = _with_buffers(copy_of(family["base"], tmp_path / "base"))
+    math = _with_buffers(copy_of(family["math"], tmp_path / "math"))
+    assert _open(family, base=base).layout == _open(family, base=base, math=math).layout == _open(family).layout
+
+
+def _untied(path: Path) -> None:
+    _weights(path, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()}))
+    edit_json(path / "config.json", tie_word_embeddings=False)
+
+
+def test_an_expert_that_ties_the_head_of_an_untied_base(tied: Family, tmp_path: Path) -> None:
+    base = copy_of(tied["base"], tmp_path / "base")
+    _untied(base)
+    pool = ModelPool.open(str(base), {"math": str(tied["math"])})
+    embeddings = load_file(tied["math"] / "model.safetensors")["model.embed_tokens.weight"]
+    assert "lm_head.weight" in pool.layout.tensors
+    assert torch.equal(pool.tensor("math", "lm_head.weight"), embeddings)
+    assert torch.equal(pool.source("math", "lm_head.weight").read(3, 50), embeddings.view(-1)[3:50])
+
+
+def test_an_untied_expert_of_a_tied_base_is_refused(tied: Family, tmp_path: Path) -> None:
+    path = copy_of(tied["math"], tmp_path / "math")
+    _untied(path)
+    with pytest.raises(UsageError, match="expert 'math' .*its output head is its own.*take a base with an untied head"):
+        _open(tied, math=path)
+
+
+def test_a_silent_config_is_tied_if_the_file_holds_a_copy(tied: Family, tmp_path: Path) -> None:
+    paths = {name: copy_of(tied[name], tmp_path / name) for name in ("base", "math")}
+    for path in paths.values():
+        _untied(path)
+        data = json.loads((path / "config.json").read_text())
+        (path / "config.json").write_text(json.dumps({k: v for k, v in data.items() if k != "tie_word_embeddings"}))
+    assert _open(tied, **paths).layout == _open(tied).layout
 
 
 def test_a_tied_head_is_no_tensor_of_its_own(tied: Family, tmp_path: Path) -> None:
@@ -88,6 +162,14 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "other token": (
         lambda p: tokenizer(renamed=("w3", "new")).save_pretrained(p),
         "token 'new' is missing against number 3",
+    ),
+    "double precision": (
+        lambda p: _weights(p, lambda t: t.update({"model.norm.weight": torch.ones(32, dtype=torch.float64)})),
+        "has type F64; only F32, F16 and BF16 can be merged .convert the model to float32",
+    ),
+    "bytes": (
+        lambda p: _weights(p, lambda t: t.update({"model.norm.weight": torch.ones(32, dtype=torch.uint8)})),
+        "has type U8; only F32.*dequantised first",
     ),
     "bad tokenizer": (lambda p: (p / "tokenizer.json").write_text("{"), "tokenizer.json: not valid JSON"),
 }

@@ -60,12 +60,13 @@ def test_sharding_is_nothing(family: Family, sharded: Family) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_threads_and_memory_for_masks_are_nothing(family: Family, method: str) -> None:
+def test_threads_spans_and_memory_are_nothing(family: Family, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pool, recipe = pool_of(family), recipe_of(family, method)
-    prints = {
-        MergeEngine(pool, _load(family), threads=threads, mask_bytes=size).apply(recipe).fingerprint
-        for threads, size in ((1, 0), (1, 10_000), (2, 1 << 30), (4, 5000))
-    }
+    prints = set()
+    for threads, cache, memory, span in ((1, 0, "resident", 1 << 20), (2, 1 << 30, "files", 64), (4, 5000, None, 1000)):
+        monkeypatch.setattr("evomerge.merging.engine._SPAN", span)
+        engine = MergeEngine(pool, _load(family), threads=threads, cache_bytes=cache, memory=memory)
+        prints.add(engine.apply(recipe).fingerprint)
     assert len(prints) == 1
 
 

@@ -5,13 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evomerge.merging.mask import CachedUniforms, dropped, rescale, threshold, uniforms
+from evomerge.merging import mask
+from evomerge.merging.mask import dropped, rescale, threshold
 
 CASES = json.loads((Path(__file__).parent / "mask_vectors.json").read_text())["cases"]
 RATES = st.floats(0.0, 1.0)
+
+
+def uniforms(seed: int, expert: str, tensor: str, first: int, count: int) -> torch.Tensor:
+    return mask.uniforms(mask.key_of(seed, expert, tensor), first, first + count)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['seed']}/{case['expert']}/{case['tensor']}")
@@ -85,14 +91,3 @@ def test_neighbours_are_independent() -> None:
     numbers = uniforms(0, "math", "pairs", 0, 400_000).numpy().astype(float)
     for lag in (1, 2, 4, 8):
         assert abs(np.corrcoef(numbers[:-lag], numbers[lag:])[0, 1]) < 0.01
-
-
-def test_the_cache_gives_the_same_and_forgets_other_seeds() -> None:
-    cache = CachedUniforms(max_bytes=300)
-    for seed in (0, 0, 1, 0):
-        for first in (0, 100, 200):  # the third does not fit in
-            assert cache(seed, "math", "t", first, 100).tolist() == uniforms(seed, "math", "t", first, 100).tolist()
-    assert cache(0, "math", "t", 0, 100) is not None
-    small = CachedUniforms(max_bytes=200)
-    assert small(0, "math", "t", 0, 100) is small(0, "math", "t", 0, 100)
-    assert small(0, "math", "t", 100, 100) is not small(0, "math", "t", 100, 100)

@@ -17,15 +17,27 @@ def _recipe(method: str = "dare_linear", parameters: Any = None, **options: Any)
     return Recipe(method, "b", EXPERTS, {"weight": 0.5} if parameters is None else parameters, options=options)
 
 
-def test_every_method_is_declared() -> None:
-    assert set(METHODS) == {"linear", "task_arithmetic", "dare_linear", "ties", "dare_ties"}
-    for name, method in METHODS.items():
-        assert method.name == name
-        assert all(p.meaning for p in (*method.parameters, *method.options))
-        check(_recipe(name), LAYOUT)
-    assert parameter_names("dare_linear") == {"weight", "drop_rate", "lambda", "rescale", "normalize"}
-    assert parameter_names("linear") == {"weight", "normalize"}
-    assert {name for name, method in METHODS.items() if method.stochastic} == {"dare_linear", "dare_ties"}
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_declared(name: str) -> None:
+    method = METHODS[name]
+    assert method.name == name
+    assert method.meaning
+    assert all(p.meaning for p in (*method.parameters, *method.options))
+    names = [p.name for p in (*method.parameters, *method.options)]
+    assert parameter_names(name) == {*names, "passthrough"}
+    assert len(set(names)) == len(names)
+    # all that has no default, set
+    experts = dict(list(EXPERTS.items())[: int(min(method.experts[1], 2))])
+    needed = {p.name: 0.5 for p in method.parameters if p.default is None}
+    options = {o.name: 0.5 for o in method.options if o.default is None}
+    check(Recipe(name, "b", experts, needed, options=options), LAYOUT)
+
+
+def test_methods_refuse_too_few_or_too_many_experts() -> None:
+    with pytest.raises(UsageError, match="model_stock: merges at least 2 experts, not 1"):
+        check(Recipe("model_stock", "b", {"a": "x"}), LAYOUT)
+    with pytest.raises(UsageError, match="nuslerp: merges 2 experts, not 3"):
+        check(Recipe("nuslerp", "b", {"a": "x", "b": "y", "c": "z"}, {"weight": 1}), LAYOUT)
 
 
 @pytest.mark.parametrize(
@@ -69,5 +81,5 @@ def test_values_come_from_the_group_and_defaults_fill_in() -> None:
     recipe = _recipe(parameters={"weight": {"code": {"layers.0": 0.1, "all": 0.2}, "math": 0.3}}, rescale="l1")
     at = settings(recipe, get("dare_linear"), "model.layers.0.mlp.up_proj.weight")
     assert at.parameters == ({"weight": 0.1, "drop_rate": 0.0}, {"weight": 0.3, "drop_rate": 0.0})
-    assert at.options == {"lambda": 1.0, "rescale": "l1", "normalize": False}
+    assert at.options == {"lambda": 1.0, "rescale": "l1", "normalize": False, "passthrough": ""}
     assert settings(recipe, get("dare_linear"), "model.embed_tokens.weight").numbers("weight") == [0.2, 0.3]

@@ -34,7 +34,8 @@ LLAMA = [
         ("lm_head.weight", Place("head")),
         ("model.norm.weight", Place("norms")),
         ("transformer.ln_f.bias", Place("norms")),
-        ("vision_projector.weight", Place("other")),
+        ("vision_projector.weight", Place("projector")),
+        ("rotary.scale", Place("other")),
     ],
 )
 def test_place(tensor, expected):

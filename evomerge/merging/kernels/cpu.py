@@ -58,10 +58,8 @@ SUM = np.dtype(
         ("base", np.int64),
         ("base_storage", np.int64),
         ("task_vectors", np.bool_),
-        ("base_weight", np.float32),
         ("elect", np.int64),
         ("divide_by_agreeing", np.bool_),
-        ("divisor", np.float32),
         ("factor", np.float32),
         ("out", np.int64),
         ("out_storage", np.int64),
@@ -126,31 +124,9 @@ def hash_bits(bits: Array, key: Any, first: Any) -> Any:
 @compiled
 def round_bfloat16(values: Array, out: Array) -> Any:
     """Round float32 numbers to bfloat16 (as uint16), ties to even; return whether all results are finite."""
-    return _finish16(values, np.float32(1), np.float32(1), None, np.float32(0), out)
-
-
-@compiled
-def copy_bits(values: Array, out: Array) -> Any:
-    """Copy float32 numbers; return whether all are finite."""
-    return _finish32(values, np.float32(1), np.float32(1), None, np.float32(0), out)
-
-
-@compiled
-def _total(total: Any, divisor: Any, factor: Any) -> Any:
-    if divisor != np.float32(1):
-        total = total / divisor
-    return total * factor
-
-
-@compiled
-def _finish16(total: Array, divisor: Any, factor: Any, origin: Any, base_weight: Any, out: Array) -> Any:
-    """Write total / divisor * factor + base_weight * origin, rounded to bfloat16; return whether all is finite."""
     largest = np.uint32(0)
-    for i in range(total.size):
-        x = _total(total[i], divisor, factor)
-        if origin is not None:
-            x = x + origin[i] * base_weight
-        v = as_bits(x)
+    for i in range(values.size):
+        v = as_bits(values[i])
         rounded = np.uint32(v + _HALF + ((v >> _16) & _1))
         out[i] = np.uint16(rounded >> _16)
         # before, since the rounding of a NaN may overflow; after, since that of a large number may reach infinity
@@ -159,15 +135,10 @@ def _finish16(total: Array, divisor: Any, factor: Any, origin: Any, base_weight:
 
 
 @compiled
-def _finish32(total: Array, divisor: Any, factor: Any, origin: Any, base_weight: Any, out: Array) -> Any:
-    """Write the same, not rounded."""
+def _finite(values: Array) -> Any:
     largest = np.uint32(0)
-    for i in range(total.size):
-        x = _total(total[i], divisor, factor)
-        if origin is not None:
-            x = x + origin[i] * base_weight
-        out[i] = x
-        largest = max(largest, np.uint32(as_bits(x) & _EXPONENT))
+    for i in range(values.size):
+        largest = max(largest, np.uint32(as_bits(values[i]) & _EXPONENT))
     return largest != _EXPONENT
 
 
@@ -177,11 +148,13 @@ def _widen_all(source: Array, out: Array) -> None:
         out[i] = widen(source[i])
 
 
+# ---- the common case: bfloat16 experts, thinned by the mask at most; only the running total is stored ----------------
+
+
 @compiled
-def _accumulate(
-    total: Array, more: Any, source: Array, origin: Any, numbers: Any, threshold: Any, factor: Any, weight: Any
-) -> None:
+def _accumulate(total: Array, more: Any, source: Array, origin: Any, numbers: Any, term: Any) -> None:
     """Add an expert's part to the total, or begin it (-0 + x is x for every x, 0 + x is not)."""
+    threshold, factor, weight = np.uint16(term.threshold), term.factor, term.weight
     for i in range(total.size):
         x = widen(source[i])
         if origin is not None:
@@ -193,26 +166,103 @@ def _accumulate(
 
 
 @compiled
-def _part(
-    out: Array, source: Array, origin: Any, numbers: Any, threshold: Any, low: Any, high: Any, factor: Any
-) -> None:
-    """Write an expert's part before its weight."""
-    for i in range(out.size):
+def _conclude(
+    total: Array, more: Any, source: Array, origin: Any, numbers: Any, term: Any, scale: Any, out: Array
+) -> Any:
+    """Add the last expert's part, scale, add the base and round to bfloat16; return whether all is finite."""
+    threshold, factor, weight = np.uint16(term.threshold), term.factor, term.weight
+    largest = np.uint32(0)
+    for i in range(total.size):
         x = widen(source[i])
         if origin is not None:
             x = x - origin[i]
-        x = x * factor if abs(x) >= low and abs(x) <= high else np.float32(0)
+        x = x * factor
         if numbers is not None:
             x = x if numbers[i] >= threshold else np.float32(0)
-        out[i] = x
+        x = ((total[i] if more else np.float32(-0.0)) + x * weight) * scale
+        if origin is not None:
+            x = x + origin[i]
+        v = as_bits(x)
+        rounded = np.uint32(v + _HALF + ((v >> _16) & _1))
+        out[i] = np.uint16(rounded >> _16)
+        largest = max(largest, max(np.uint32(v & _EXPONENT), np.uint32(rounded & _EXPONENT)))
+    return largest != _EXPONENT
 
 
 @compiled
-def _keep_ranked(x: Array, numbers: Array, ranks: Array, thresholds: Array, factors: Array, factor: Any) -> None:
+def _streamed(plan: Any, terms: Array, offset: Any, origin: Array, total: Array, numbers: Array, out: Array) -> Any:
+    """Merge a block in the common case, into bfloat16; return whether all is finite."""
+    n, finite = out.size, True
+    for e in range(terms.size):
+        term = terms[e]
+        source = at(term.address + 2 * offset, n, np.uint16)
+        last, more = e == terms.size - 1, e > 0
+        drawn = numbers[:n]
+        if term.threshold > 0:
+            philox(term.key, (plan.first + offset) // 8, numbers)
+        if not plan.task_vectors:
+            if last:
+                finite = _conclude(total, more, source, None, None, term, plan.factor, out)
+            else:
+                _accumulate(total, more, source, None, None, term)
+        elif term.threshold > 0:
+            if last:
+                finite = _conclude(total, more, source, origin, drawn, term, plan.factor, out)
+            else:
+                _accumulate(total, more, source, origin, drawn, term)
+        elif last:
+            finite = _conclude(total, more, source, origin, None, term, plan.factor, out)
+        else:
+            _accumulate(total, more, source, origin, None, term)
+    return finite
+
+
+# ---- every other case: each expert's part is written out, then summed or elected -------------------------------------
+
+
+@compiled
+def _part(out: Array, source: Array, origin: Array, numbers: Array, threshold: Any, term: Any, factor: Any) -> None:
+    """Write an expert's part before its weight; `origin` is 0 and numbers do not matter where they have no part."""
+    low, high = term.at_least, term.at_most
+    for i in range(out.size):
+        x = widen(source[i]) - origin[i]
+        kept = abs(x) >= low and abs(x) <= high and numbers[i] >= threshold
+        out[i] = x * factor if kept else np.float32(0)
+
+
+@compiled
+def _keep_ranked(x: Array, numbers: Array, ranks: Array, term: Any) -> None:
+    """Thin a part out by each element's rank."""
+    thresholds = at(term.rank_thresholds, term.rank_count, np.int32)
+    factors = at(term.rank_factors, term.rank_count, np.float32)
+    factor = term.factor
     for i in range(x.size):
         rank = ranks[i]
         kept = np.int32(numbers[i]) >= thresholds[rank]
         x[i] = (x[i] * factors[rank]) * factor if kept else np.float32(0)
+
+
+@compiled
+def _thinned(out: Array, term: Any, offset: Any, first: Any, origin: Array, numbers: Array) -> None:
+    """Write an expert's part before its weight."""
+    n = out.size
+    if term.threshold >= 65536:
+        out[:] = np.float32(0)
+        return
+    ranked = term.ranks != 0
+    if term.threshold > 0 or ranked:
+        philox(term.key, first // 8, numbers)
+    threshold = np.uint16(0) if ranked else np.uint16(term.threshold)
+    factor = np.float32(1) if ranked else term.factor
+    if term.storage == BFLOAT16:
+        _part(out, at(term.address + 2 * offset, n, np.uint16), origin, numbers, threshold, term, factor)
+    else:
+        _part(out, at(term.address + 4 * offset, n, np.float32), origin, numbers, threshold, term, factor)
+    if ranked:
+        if term.rank_bytes == 2:
+            _keep_ranked(out, numbers, at(term.ranks + 2 * offset, n, np.uint16), term)
+        else:
+            _keep_ranked(out, numbers, at(term.ranks + 4 * offset, n, np.int32), term)
 
 
 @compiled
@@ -239,51 +289,24 @@ def _divide_each(x: Array, divisor: Array) -> None:
 
 
 @compiled
-def _plain_or_drawn(
-    total: Array, more: Any, source: Array, origin: Array, task_vectors: Any, numbers: Array, first: Any, term: Any
-) -> None:
-    """Add a part that is not thinned, or by the mask alone: no buffer is needed."""
-    if term.threshold > 0:
-        philox(term.key, first // 8, numbers)
-        drawn, threshold = numbers[: total.size], np.uint16(term.threshold)
-        if task_vectors:
-            _accumulate(total, more, source, origin, drawn, threshold, term.factor, term.weight)
-        else:
-            _accumulate(total, more, source, None, drawn, threshold, term.factor, term.weight)
-    elif task_vectors:
-        _accumulate(total, more, source, origin, None, np.uint16(0), term.factor, term.weight)
-    else:
-        _accumulate(total, more, source, None, None, np.uint16(0), term.factor, term.weight)
+def _scale_and_add(total: Array, scale: Any, origin: Array, sign: Any) -> None:
+    for i in range(total.size):
+        total[i] = total[i] * scale + origin[i] * sign
 
 
 @compiled
-def _thinned(
-    out: Array, source: Array, origin: Array, task_vectors: Any, numbers: Array, first: Any, offset: Any, term: Any
-) -> None:
-    """Write a part, before its weight, thinned in any way."""
-    ranked = term.ranks != 0
-    factor = np.float32(1) if ranked else term.factor
-    if term.threshold > 0 or ranked:
-        philox(term.key, first // 8, numbers)
-    if term.threshold > 0 and not ranked:
-        drawn, threshold = numbers[: out.size], np.uint16(term.threshold)
-        if task_vectors:
-            _part(out, source, origin, drawn, threshold, term.at_least, term.at_most, factor)
-        else:
-            _part(out, source, None, drawn, threshold, term.at_least, term.at_most, factor)
-    elif task_vectors:
-        _part(out, source, origin, None, np.uint16(0), term.at_least, term.at_most, factor)
-    else:
-        _part(out, source, None, None, np.uint16(0), term.at_least, term.at_most, factor)
-    if ranked:
-        thresholds = at(term.rank_thresholds, term.rank_count, np.int32)
-        factors = at(term.rank_factors, term.rank_count, np.float32)
-        if term.rank_bytes == 2:
-            ranks16 = at(term.ranks + 2 * offset, out.size, np.uint16)
-            _keep_ranked(out, numbers, ranks16, thresholds, factors, term.factor)
-        else:
-            ranks32 = at(term.ranks + 4 * offset, out.size, np.int32)
-            _keep_ranked(out, numbers, ranks32, thresholds, factors, term.factor)
+def _elected(plan: Any, terms: Array, parts: Array, votes: Array, divisor: Array, total: Array) -> None:
+    """Sum the parts that agree with the elected signs."""
+    weighted = plan.elect == WEIGHTED
+    n = total.size
+    for e in range(terms.size):
+        _add_product(votes, e > 0, parts[e, :n], terms[e].weight if weighted else np.float32(1))
+    total[:] = np.float32(0)
+    divisor[:] = np.float32(0)
+    for e in range(terms.size):
+        _add_agreeing(total, divisor, votes, parts[e, :n], terms[e].weight, weighted)
+    if plan.divide_by_agreeing:
+        _divide_each(total, divisor)
 
 
 @compiled
@@ -297,66 +320,51 @@ def weighted_sum(plan: Any, terms: Array) -> tuple[Any, Any]:
     Returns the span's fingerprint (0 for AS_UNROUNDED) and whether all of it is finite.
     """
     experts = terms.size
-    base, sums = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
-    divisors, votes = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    # what is subtracted first and added last; where the base has no part, 0 is subtracted and -0 added
+    base, sums = np.zeros(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    sign = np.float32(1 if plan.task_vectors else -1)
     parts = np.empty((experts, BLOCK), np.float32)
-    numbers, bits16 = np.empty(BLOCK, np.uint16), np.empty(BLOCK, np.uint16)
+    votes, divisors = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    numbers, bits16 = np.zeros(BLOCK, np.uint16), np.empty(BLOCK, np.uint16)
     fingerprint, finite = np.uint64(0), True
-    needs_base = plan.task_vectors or plan.base_weight != np.float32(0)
-    elects = plan.elect != NO_ELECTION
+
+    common = plan.elect == NO_ELECTION and (plan.out_storage == AS_BFLOAT16 or plan.out_storage == AS_WIDENED)
+    for e in range(experts):
+        term = terms[e]
+        thinned = term.at_least > np.float32(0) or term.at_most < np.float32(np.inf) or term.ranks != 0
+        masked = term.threshold > 0 and (term.threshold >= 65536 or not plan.task_vectors)
+        common = common and term.storage == BFLOAT16 and not thinned and not masked
+
     for offset in range(0, plan.count, BLOCK):
         n = min(BLOCK, plan.count - offset)
         first = plan.first + offset
-        origin, total, divisor, vote = base[:n], sums[:n], divisors[:n], votes[:n]
-        drawn = numbers[: (n + 7) // 8 * 8]
-        if needs_base:
+        origin, total, drawn = base[:n], sums[:n], numbers[: (n + 7) // 8 * 8]
+        out16 = bits16[:n]
+        if plan.out_storage == AS_BFLOAT16:
+            out16 = at(plan.out + 2 * offset, n, np.uint16)
+        if plan.task_vectors:
             if plan.base_storage == BFLOAT16:
                 _widen_all(at(plan.base + 2 * offset, n, np.uint16), origin)
             else:
-                origin[:] = at(plan.base + 4 * offset, n, np.float32)
-        for e in range(experts):
-            term = terms[e]
-            banded = term.at_least > np.float32(0) or term.at_most < np.float32(np.inf)
-            part = parts[e][:n]
-            source16 = at(term.address + 2 * offset, n, np.uint16)
-            source32 = at(term.address + 4 * offset, n, np.float32)
-            in_parts = elects or banded or term.ranks != 0 or term.threshold >= 65536
-            if term.threshold >= 65536:
-                part[:] = np.float32(0)
-            elif in_parts:
-                if term.storage == BFLOAT16:
-                    _thinned(part, source16, origin, plan.task_vectors, drawn, first, offset, term)
-                else:
-                    _thinned(part, source32, origin, plan.task_vectors, drawn, first, offset, term)
-            elif term.storage == BFLOAT16:
-                _plain_or_drawn(total, e > 0, source16, origin, plan.task_vectors, drawn, first, term)
-            else:
-                _plain_or_drawn(total, e > 0, source32, origin, plan.task_vectors, drawn, first, term)
-            if elects:
-                _add_product(vote, e > 0, part, term.weight if plan.elect == WEIGHTED else np.float32(1))
-            elif in_parts:
-                _add_product(total, e > 0, part, term.weight)
-        if elects:
-            total[:] = np.float32(0)
-            divisor[:] = np.float32(0)
-            for e in range(experts):
-                _add_agreeing(total, divisor, vote, parts[e][:n], terms[e].weight, plan.elect == WEIGHTED)
-            if plan.divide_by_agreeing:
-                _divide_each(total, divisor)
-        if plan.out_storage == AS_FLOAT32 or plan.out_storage == AS_UNROUNDED:
-            out32 = at(plan.out + 4 * offset, n, np.float32)
-            if plan.base_weight != np.float32(0):
-                finite &= _finish32(total, plan.divisor, plan.factor, origin, plan.base_weight, out32)
-            else:
-                finite &= _finish32(total, plan.divisor, plan.factor, None, plan.base_weight, out32)
-            if plan.out_storage == AS_FLOAT32:
-                fingerprint += hash_bits(out32.view(np.uint32), plan.name_key, first)
-            continue
-        out16 = at(plan.out + 2 * offset, n, np.uint16) if plan.out_storage == AS_BFLOAT16 else bits16[:n]
-        if plan.base_weight != np.float32(0):
-            finite &= _finish16(total, plan.divisor, plan.factor, origin, plan.base_weight, out16)
+                _widen_all(at(plan.base + 4 * offset, n, np.float32), origin)
+        if common:
+            finite &= _streamed(plan, terms, offset, origin, total, drawn, out16)
         else:
-            finite &= _finish16(total, plan.divisor, plan.factor, None, plan.base_weight, out16)
+            for e in range(experts):
+                _thinned(parts[e, :n], terms[e], offset, first, origin, drawn)
+                if plan.elect == NO_ELECTION:
+                    _add_product(total, e > 0, parts[e, :n], terms[e].weight)
+            if plan.elect != NO_ELECTION:
+                _elected(plan, terms, parts, votes[:n], divisors[:n], total)
+            _scale_and_add(total, plan.factor, origin, sign)
+            if plan.out_storage == AS_FLOAT32 or plan.out_storage == AS_UNROUNDED:
+                out32 = at(plan.out + 4 * offset, n, np.float32)
+                out32[:] = total
+                if plan.out_storage == AS_FLOAT32:
+                    finite &= _finite(total)
+                    fingerprint += hash_bits(out32.view(np.uint32), plan.name_key, first)
+                continue
+            finite &= round_bfloat16(total, out16)
         fingerprint += hash_bits(out16, plan.name_key, first)
         if plan.out_storage == AS_WIDENED:
             _widen_all(out16, at(plan.out + 4 * offset, n, np.float32))

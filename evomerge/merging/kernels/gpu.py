@@ -25,7 +25,7 @@ from evomerge.merging.kernels import gpu_kernel as kernel
 from evomerge.merging.methods.base import RankMask, Term, WeightedSum
 
 #: Leaves values as they are: rounds, checks and fingerprints what something else has merged.
-COPY = WeightedSum((Term(1.0),), task_vectors=False, base_weight=0.0)
+COPY = WeightedSum((Term(1.0),), task_vectors=False)
 
 _TYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16, torch.float32: tl.float32}
 _RANK_TYPES = {torch.uint16: tl.uint16, torch.int32: tl.int32}
@@ -140,11 +140,9 @@ def weighted_sums(jobs: Sequence[Job], *, shape: Shape | None = None) -> Launch:
 
     first = 0
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        for (flags, members), (integers_at, numbers_at, owners_at, programs) in zip(
-            groups.items(), tables, strict=True
-        ):
-            if programs:
-                kernel.merge[(programs,)](
+        for (flags, members), (integers_at, numbers_at, owners_at, count) in zip(groups.items(), tables, strict=True):
+            if count:
+                kernel.merge[(count,)](
                     upload.at(integers_at, torch.int64),
                     upload.at(numbers_at, torch.float32),
                     upload.at(masks, torch.int64),
@@ -175,26 +173,25 @@ class _Flags(NamedTuple):
     factored: bool
     elect: int
     by_agreeing: bool
-    by_number: bool
     scaled: bool
-    add_base: bool
-    scale_base: bool
     aligned: bool
+
+
+def _ranks(job: Job) -> list[torch.Tensor | None]:
+    """Return each expert's ranks where its term has a mask by rank."""
+    return [job.ranks[i] if term.by_rank is not None else None for i, term in enumerate(job.plan.terms)]
+
+
+def _tensors(job: Job) -> list[torch.Tensor]:
+    return [tensor for tensor in (job.out, job.base, *job.experts, *_ranks(job)) if tensor is not None]
 
 
 def _flags(job: Job) -> _Flags:
     plan = job.plan
-    tensors = [job.out, *job.experts, *(ranks for ranks in job.ranks if ranks is not None)]
-    if job.base is not None:
-        tensors.append(job.base)
-    by_rank = [term.by_rank is not None for term in plan.terms]
     return _Flags(
         base_type=_TYPES[job.experts[0].dtype if job.base is None else job.base.dtype],
         types=tuple(_TYPES[expert.dtype] for expert in job.experts),
-        rank_types=tuple(
-            _RANK_TYPES[ranks.dtype] if masked and ranks is not None else None
-            for masked, ranks in zip(by_rank, job.ranks or by_rank, strict=True)
-        ),
+        rank_types=tuple(None if ranks is None else _RANK_TYPES[ranks.dtype] for ranks in _ranks(job)),
         kind=_KINDS[job.dtype, job.out.dtype],
         task_vectors=plan.task_vectors,
         banded=any(t.at_least > 0 or t.at_most < math.inf or t.threshold >= 65536 for t in plan.terms),
@@ -202,28 +199,24 @@ def _flags(job: Job) -> _Flags:
         factored=any(t.factor != 1 for t in plan.terms),
         elect=_ELECTIONS[plan.elect],
         by_agreeing=plan.divide_by_agreeing,
-        by_number=plan.divisor != 1,
         scaled=plan.factor != 1,
-        add_base=plan.base_weight != 0,
-        scale_base=plan.base_weight not in (0, 1),
-        aligned=job.out.numel() % 8 == 0 and all(tensor.data_ptr() % 16 == 0 for tensor in tensors),
+        aligned=job.out.numel() % 8 == 0 and all(tensor.data_ptr() % 16 == 0 for tensor in _tensors(job)),
     )
 
 
 def _check(job: Job, device: torch.device) -> None:
-    tensors = [job.out, *job.experts, *([] if job.base is None else [job.base])]
-    tensors += [ranks for ranks in job.ranks if ranks is not None]
-    if any(t.device != device or t.numel() != job.out.numel() or not t.is_contiguous() for t in tensors):
-        raise ValueError(f"{job.name}: tensors must be contiguous, of one size and on one device")
     if (job.dtype, job.out.dtype) not in _KINDS or job.first % 8 or len(job.experts) != len(job.plan.terms):
         raise ValueError(f"{job.name}: {job.dtype} into {job.out.dtype} from element {job.first} is not possible")
-    if job.base is None and (job.plan.task_vectors or job.plan.base_weight != 0):
+    if job.base is None and job.plan.task_vectors:
         raise ValueError(f"{job.name}: the plan needs the base")
-    for number, term in enumerate(job.plan.terms):
-        if (term.by_rank is not None or 0 < term.threshold < 65536) and number >= len(job.mask_keys):
+    for i, term in enumerate(job.plan.terms):
+        if (term.by_rank is not None or 0 < term.threshold < 65536) and i >= len(job.mask_keys):
             raise ValueError(f"{job.name}: the plan needs the masks' keys")
-        if term.by_rank is not None and (number >= len(job.ranks) or job.ranks[number] is None):
+        if term.by_rank is not None and (i >= len(job.ranks) or job.ranks[i] is None):
             raise ValueError(f"{job.name}: the plan needs the experts' ranks")
+    size = job.out.numel()
+    if any(t.device != device or t.numel() != size or not t.is_contiguous() for t in _tensors(job)):
+        raise ValueError(f"{job.name}: tensors must be contiguous, of one size and on one device")
 
 
 def _tables(jobs: Sequence[Job], rank_masks: "_RankMasks") -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
@@ -233,13 +226,12 @@ def _tables(jobs: Sequence[Job], rank_masks: "_RankMasks") -> tuple[npt.NDArray[
     for job in jobs:
         plan, base = job.plan, 0 if job.base is None else job.base.data_ptr()
         whole = [job.out.data_ptr(), base, job.out.numel(), job.first, _key_of(job.name), 0]
-        real = [plan.base_weight, plan.divisor, plan.factor]
-        for number, term in enumerate(plan.terms):
+        real = [plan.factor]
+        for i, (term, ranks) in enumerate(zip(plan.terms, _ranks(job), strict=True)):
             all_dropped = term.threshold >= 65536
-            ranks = job.ranks[number] if term.by_rank is not None else None
             whole += (
-                job.experts[number].data_ptr(),
-                job.mask_keys[number] if job.mask_keys else 0,
+                job.experts[i].data_ptr(),
+                job.mask_keys[i] if job.mask_keys else 0,
                 0 if all_dropped else term.threshold,
                 0 if ranks is None else ranks.data_ptr(),
                 0 if term.by_rank is None else rank_masks.add(term.by_rank),

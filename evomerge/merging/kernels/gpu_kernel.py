@@ -12,8 +12,9 @@ The fingerprint is about 8 of them, each expert's mask about 8. An H200 moves 8 
 which it issues 60 instructions, so memory should be the limit, not by much; an H100's memory is slower by a third.
 """
 
-# mypy: disable-error-code="no-untyped-def,untyped-decorator"
-# (the compiler looks at annotations, and knows constexpr alone)
+# Triton compiles a part of Python, in its own way: no annotations but constexpr, no unpacking, no `in`.
+# mypy: ignore-errors
+# ruff: noqa: RET505, RUF005, SIM108, SIM109
 
 import triton
 import triton.language as tl
@@ -22,12 +23,12 @@ import triton.language as tl
 AS_BFLOAT16, AS_FLOAT16, AS_FLOAT32, AS_WIDENED_BFLOAT16, AS_WIDENED_FLOAT16 = range(5)
 NO_ELECTION, WEIGHTED, UNWEIGHTED = range(3)
 
-# The tables of a launch have a row a tensor: whole numbers (int64) and numbers (float32), first the tensor's fields, then
-# for each expert those of its term. Addresses are those of a tensor's first element; first_program is the first that
-# works on it; by_rank is where the term's mask by rank begins among all of them.
+# The tables of a launch have a row a tensor: whole numbers (int64) and numbers (float32), first the tensor's fields,
+# then for each expert those of its term. Addresses are those of a tensor's first element; first_program is the first
+# that works on it; by_rank is where the term's mask by rank begins among all of them.
 INTEGERS = ("out", "base", "count", "first", "name_key", "first_program")
 TERM_INTEGERS = ("address", "key", "threshold", "ranks", "by_rank")
-NUMBERS = ("base_weight", "divisor", "factor")
+NUMBERS = ("factor",)
 TERM_NUMBERS = ("at_least", "at_most", "factor", "weight")
 
 _INTEGERS, _TERM_INTEGERS = tl.constexpr(len(INTEGERS)), tl.constexpr(len(TERM_INTEGERS))
@@ -164,10 +165,7 @@ def merge(
     factored: tl.constexpr,
     elect: tl.constexpr,
     by_agreeing: tl.constexpr,
-    by_number: tl.constexpr,
     scaled: tl.constexpr,
-    add_base: tl.constexpr,
-    scale_base: tl.constexpr,
     aligned: tl.constexpr,
     native: tl.constexpr,
     tile: tl.constexpr,
@@ -189,8 +187,7 @@ def merge(
         banded: some term has a band of magnitudes.
         drawn: some term has a threshold, 1 to 65535.
         factored: some term has a factor other than 1.
-        by_number, scaled: some divisor, or factor, is other than 1.
-        add_base, scale_base: the base weights are other than 0; some are other than 1.
+        scaled: some tensor's factor is other than 1.
         aligned: all addresses are multiples of 16 bytes and all counts of 8.
         native: the device rounds to bfloat16, ties to even.
         tile: elements at a time: 8 a thread.
@@ -202,7 +199,7 @@ def merge(
     number = numbers + row * (_NUMBERS + _TERM_NUMBERS * experts)
     out, base, count, first = tl.load(integer), tl.load(integer + 1), tl.load(integer + 2), tl.load(integer + 3)
     name_key, first_program = tl.load(integer + 4).to(tl.uint64), tl.load(integer + 5)
-    base_weight, divisor, factor = tl.load(number), tl.load(number + 1), tl.load(number + 2)
+    factor = tl.load(number)
     addresses, keys, thresholds, ranks, by_rank = (), (), (), (), ()
     at_least, at_most, factors, weights = (), (), (), ()
     for e in tl.static_range(experts):
@@ -226,7 +223,7 @@ def merge(
         inside = local < rest
         if aligned:
             inside = tl.max_constancy(inside, 8)
-        if task_vectors or add_base:
+        if task_vectors:
             b = _widen(_load(base, base_type, offset, local, inside, aligned))
         loaded = ()
         for e in tl.static_range(experts):
@@ -265,18 +262,14 @@ def merge(
                 votes = votes + opinions[e]
             total, agreeing = tl.zeros([tile], tl.float32), tl.zeros([tile], tl.float32)
             for e in tl.static_range(experts):
-                agrees = tl.where(votes >= 0.0, opinions[e] > 0.0, opinions[e] < 0.0)
+                agrees = tl.where(votes >= 0.0, opinions[e], -opinions[e]) > 0.0
                 total = total + tl.where(agrees, parts[e] * weights[e], 0.0)
                 agreeing = agreeing + tl.where(agrees, weights[e], 0.0)
             if by_agreeing:
                 total = tl.div_rn(total, tl.where(agreeing == 0.0, 1.0, agreeing))
-        if by_number:
-            total = tl.div_rn(total, tl.zeros([tile], tl.float32) + divisor)
         if scaled:
             total = total * factor
-        if scale_base:
-            total = total + b * base_weight
-        elif add_base:
+        if task_vectors:
             total = total + b
 
         if kind == _AS_FLOAT32:

@@ -209,7 +209,7 @@ Elect = Literal["none", "weighted", "unweighted"]
 
 @dataclass(frozen=True)
 class WeightedSum:
-    """A merged tensor as factor * (sum_i w_i v_i) / divisor + base_weight * B.
+    """A merged tensor as factor * sum_i w_i v_i + base_weight * B.
 
     With an election an element's terms count only where their sign is the elected one: that of the sum of the w_i v_i
     ("weighted") or of the v_i ("unweighted"), + where that sum is zero; zeros agree with no sign.
@@ -219,16 +219,14 @@ class WeightedSum:
         task_vectors: v_i is X_i - B; otherwise X_i.
         elect: how signs are elected.
         divide_by_agreeing: divide each element by the sum of the weights of the terms that agree (0: by 1).
-        divisor: divide by this number, rounded to float32.
         factor: lambda.
-        base_weight: 0: the base has no part in the sum.
+        base_weight: 1 with task vectors. Otherwise any number, and then the factor is 1; at 0 the base is not read.
     """
 
     terms: tuple[Term, ...]
     task_vectors: bool = True
     elect: Elect = "none"
     divide_by_agreeing: bool = False
-    divisor: float = 1.0
     factor: float = 1.0
     base_weight: float = 1.0
 

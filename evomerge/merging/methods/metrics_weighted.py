@@ -7,7 +7,7 @@ accuracy, a step number). The metric is a number that comes with the checkpoint;
 import math
 
 from evomerge.merging.methods.base import Method, Operands, Parameter, Plan, Settings, Term, WeightedSum
-from evomerge.merging.methods.parameters import float32_sum
+from evomerge.merging.methods.parameters import normalized
 
 _METRIC = Parameter("metric", "how well the expert did, above 0", low=0.0)
 _POWER = Parameter("power", "how sharply weights follow the metric (0: all alike)", default=1.0, low=0.0, high=1000.0)
@@ -32,5 +32,5 @@ class MetricsWeighted(Method):
         logs = [sign * settings.number("power") * math.log(metric) for metric in settings.numbers("metric")]
         # relative to the best, so that none overflows
         weights = [math.exp(log - max(logs)) for log in logs]
-        terms = tuple(Term(weight) for weight in weights)
-        return WeightedSum(terms, task_vectors=False, divisor=float32_sum(weights), base_weight=0.0)
+        terms = tuple(Term(weight) for weight in normalized(weights))
+        return WeightedSum(terms, task_vectors=False, base_weight=0.0)

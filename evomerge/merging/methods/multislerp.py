@@ -7,7 +7,7 @@ the inputs, since sum_i w_i u_i is parallel to m; what is left is m. So the merg
 
 from evomerge.merging.methods.base import Method, Operands, Parameter, Plan, Settings, Term, WeightedSum
 from evomerge.merging.methods.combinations import norm, norms
-from evomerge.merging.methods.parameters import WEIGHT, cancel, float32_sum
+from evomerge.merging.methods.parameters import WEIGHT, cancel, normalized
 
 _NORMALIZE = Parameter("normalize_weights", "divide the weights by their sum", default=True, choices=(True, False))
 _EPS = Parameter("eps", "what keeps divisors from zero", default=1e-8, low=1e-12, high=1.0)
@@ -43,8 +43,7 @@ class MultiSlerp(Method):
             return WeightedSum((Term(1.0),), task_vectors=False, base_weight=0.0)
         weights = settings.numbers("weight")
         if settings.options["normalize_weights"]:
-            total = float32_sum(weights)
-            weights = [weight / total for weight in weights]
+            weights = normalized(weights)
         task_vectors, eps = bool(settings.options["task_vectors"]), settings.number("eps")
         gram = operands.statistics.gram_of_task_vectors() if task_vectors else operands.statistics.gram()[1:, 1:]
         lengths = norms(gram)

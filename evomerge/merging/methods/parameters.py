@@ -3,14 +3,14 @@
 This file knows nothing about tensors.
 """
 
-import torch
+import math
 
 from evomerge.merging.methods.base import Parameter
 
 #: Factors and products of large numbers are clipped to it, so that no infinity meets a 0 or another infinity.
 LARGEST = 1e37
-# A divisor this small says that the weights cancel out, as mergekit has it.
-_SMALL_DIVISOR = 1e-8
+# A sum this small says that the weights cancel out, as mergekit has it.
+_SMALL_SUM = 1e-8
 
 WEIGHT = Parameter("weight", "factor of the expert")
 LAMBDA = Parameter("lambda", "factor of the summed task vectors", default=1.0)
@@ -44,20 +44,11 @@ def density(drop_rate: float) -> float:
     return round(1.0 - drop_rate, 12)
 
 
-def float32_sum(weights: list[float]) -> float:
-    """Return the sum of the weights in float32, each addition rounded, in label order."""
-    total = torch.zeros((), dtype=torch.float32)
-    for weight in weights:
-        total = total + torch.tensor(weight, dtype=torch.float32)
-    return float(total)
+def cancel(weights: list[float]) -> bool:
+    """Return whether the weights sum to nothing that one could divide by."""
+    return abs(math.fsum(weights)) < _SMALL_SUM
 
 
 def normalized(weights: list[float]) -> list[float]:
-    """Return the weights divided by their sum, which must not be next to 0 (`cancel`)."""
-    total = float32_sum(weights)
-    return [weight / total for weight in weights]
-
-
-def cancel(weights: list[float]) -> bool:
-    """Return whether the weights sum to nothing that one could divide by."""
-    return abs(float32_sum(weights)) < _SMALL_DIVISOR
+    """Return the weights divided by their sum; as they are where they cancel out."""
+    return weights if cancel(weights) else [weight / math.fsum(weights) for weight in weights]

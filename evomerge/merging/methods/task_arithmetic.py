@@ -7,7 +7,7 @@ knows nothing about how they thin.
 from typing import cast
 
 from evomerge.merging.methods.base import Elect, Method, Operands, Parameter, Plan, Settings, Term, WeightedSum
-from evomerge.merging.methods.parameters import LAMBDA, WEIGHT, cancel, normalize, normalized
+from evomerge.merging.methods.parameters import LAMBDA, WEIGHT, normalize, normalized
 
 
 class TaskArithmetic(Method):
@@ -32,7 +32,7 @@ class TaskArithmetic(Method):
         weights = settings.numbers("weight")
         elect = cast(Elect, settings.options.get("elect", "none"))
         divide = bool(settings.options["normalize"])
-        if divide and elect == "none" and not cancel(weights):
+        if divide and elect == "none":
             weights = normalized(weights)
         return WeightedSum(
             tuple(self.term(operands, settings, expert, weight) for expert, weight in enumerate(weights)),

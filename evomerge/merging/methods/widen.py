@@ -60,7 +60,7 @@ class Widen(Method):
 def _moved(dots: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return how much each slice changed its length, and how far it turned, from (base, expert)'s dot products."""
     before, after = np.sqrt(dots[:, 0, 0]), np.sqrt(dots[:, 1, 1])
-    norms = before * after
+    norms = np.sqrt(dots[:, 0, 0] * dots[:, 1, 1])  # of the product: exactly the dot product where nothing moved
     cosine = np.where(norms > 0, dots[:, 0, 1] / np.where(norms > 0, norms, 1.0), (before == after).astype(np.float64))
     return np.abs(after - before), 1.0 - cosine
 

@@ -51,7 +51,7 @@ def weighted_sum(
             agreeing = agreeing + np.where(agrees, weight, F(0))
         if plan.divide_by_agreeing:
             total = total / np.where(agreeing == 0, F(1), agreeing)
-    total = total / F(plan.divisor) * F(plan.factor)
+    total = total * F(plan.factor)
     if F(plan.base_weight) != 0:
         total = total + origin * F(plan.base_weight)
     assert total.dtype == F

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from evomerge.merging.mask import uniforms
+from evomerge.merging.mask import key_of, uniforms
 from evomerge.merging.methods import Term, WeightedSum
 from evomerge.merging.methods.base import RankMask
-from tests.merging.methods.support import ranks_of
+from evomerge.merging.statistics import row_ranks
 
 LABELS = ("code", "math", "prose", "zebra")
 NAME = "model.layers.0.weight"
@@ -50,7 +50,6 @@ def random_case(seed: int, *, rows: int = 7, columns: int = 731) -> Case:
         task_vectors=task_vectors,
         elect=str(rng.choice(["none", "weighted", "unweighted"])),  # type: ignore[arg-type]
         divide_by_agreeing=bool(rng.random() < 0.5),
-        divisor=float(rng.choice([1.0, 0.3, -1.7])),
         factor=float(rng.choice([1.0, 0.7, -0.2])),
         base_weight=float(rng.choice([1.0, 0.0, 0.37])),
     )
@@ -59,8 +58,8 @@ def random_case(seed: int, *, rows: int = 7, columns: int = 731) -> Case:
         (rows, columns),
         base,
         tuple(models),
-        tuple(uniforms(seed, label, NAME, 0, size) for label in LABELS[:experts]),
-        tuple(ranks_of((model.float() - base.float()).view(rows, columns)) for model in models),
+        tuple(uniforms(key_of(seed, label, NAME), 0, size) for label in LABELS[:experts]),
+        tuple(row_ranks((model.float() - base.float()).view(rows, columns)).view(-1) for model in models),
         seed,
     )
 

@@ -1,206 +1,317 @@
-"""Every method against its float64 reference, and the laws that hold whatever the numbers."""
+"""Every method against its float64 reference, and the laws that hold for all of them, whatever the numbers.
 
+A new method needs a reference in references.py and its entry in `VARIANTS`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evomerge.merging.mask import uniforms
-from evomerge.merging.methods import METHODS, Operands, Settings, density, get
-from tests.merging.methods.references import merge as reference
+from evomerge.errors import UsageError
+from evomerge.merging.methods import METHODS, WeightedSum, get, parameter_names
+from tests.merging.methods.references import REFERENCES, Case
+from tests.merging.methods.support import NAME, operands_of, run, settings_of
 
 LABELS = ("code", "math", "prose")
-STOCHASTIC = ("dare_linear", "dare_ties")
+EMBEDDINGS = "model.embed_tokens.weight"
+WEIGHTS = {"code": 0.75, "math": 0.4, "prose": -0.25}
+RATES = {"code": 0.5, "math": 0.9, "prose": 0.1}
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with parameters: each a value, or one an expert."""
+
+    method: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    experts: int = 3
+    name: str = NAME
+
+    def __str__(self) -> str:
+        values = [*self.parameters.items(), *self.options.items()]
+        return f"{self.method}-{self.experts}-" + "-".join(str(value) for name, value in values if name != "weight")
+
+
+def _sums(method: str, parameters: Mapping[str, Any], *options: Mapping[str, Any]) -> list[Variant]:
+    values = {"weight": WEIGHTS, **parameters}
+    several = [
+        Variant(method, values, o) for o in ({}, {"normalize": True}, {"normalize": False, "lambda": 0.6}, *options)
+    ]
+    return [*several, Variant(method, {**values, "weight": 0.8}, experts=1)]
+
+
+_ELECT = {"elect": "unweighted", "normalize": True}
+VARIANTS: tuple[Variant, ...] = (
+    Variant("linear", {"weight": WEIGHTS}),
+    Variant("linear", {"weight": WEIGHTS}, {"normalize": False}),
+    *_sums("task_arithmetic", {}),
+    *_sums("dare_linear", {"drop_rate": RATES}, {"rescale": "l1"}),
+    *_sums("dare_ties", {"drop_rate": RATES}, {"rescale": "l1"}, _ELECT),
+    *_sums("ties", {"drop_rate": RATES}, _ELECT, {"trim": "model"}),
+    *_sums("breadcrumbs", {"drop_rate": RATES}),
+    *_sums("breadcrumbs", {"drop_rate": RATES, "gamma": 0.3}),
+    *_sums("breadcrumbs_ties", {"drop_rate": RATES, "gamma": 0.1}, _ELECT),
+    *_sums("della", {"drop_rate": RATES}, {"rescale": "inv_keep"}, _ELECT),
+    *_sums("della_linear", {"drop_rate": RATES, "epsilon": 0.4}, {"rescale": "inv_keep"}),
+    *(Variant("slerp", {}, {"t": t}, experts=k) for t in (0.0, 0.3, 1.0) for k in (1, 2)),
+    *(
+        Variant(
+            "nuslerp",
+            {"weight": {"code": 0.6, "math": 0.3}},
+            {"nuslerp_flatten": f, "nuslerp_row_wise": r, "task_vectors": v},
+            2,
+        )
+        for f, r, v in (
+            (True, False, True),
+            (True, False, False),
+            (False, False, True),
+            (False, True, True),
+            (False, True, False),
+        )
+    ),
+    Variant("nuslerp", {"weight": {"code": 0.5, "math": -0.5}}, experts=2),
+    *(
+        Variant("multislerp", {"weight": WEIGHTS}, {"task_vectors": v, "normalize_weights": n}, k)
+        for v, n, k in ((False, True, 3), (True, True, 3), (True, False, 2), (False, False, 1))
+    ),
+    Variant("karcher"),
+    Variant("karcher", {}, {"max_iter": 1.0}),
+    Variant("karcher", experts=1),
+    *(Variant("model_stock", {}, {"filter_wise": f}, k) for f in (False, True) for k in (2, 3)),
+    *(Variant("sce", {}, {"select_topk": s, "floor": f}) for s in (1.0, 0.3, 0.0) for f in (1e-6, 0.0)),
+    Variant("sce", experts=1),
+    Variant("ram"),
+    Variant("ram", {}, {"epsilon": 0.02}),
+    Variant("ramplus_tl", {}, {"epsilon": 0.02, "r": 0.5, "alpha": 0.7}),
+    Variant("pcb"),
+    Variant("pcb", {"weight": WEIGHTS, "drop_rate": {"code": 0.0, "math": 1.0, "prose": 0.5}}),
+    Variant("pcb", experts=1),
+    Variant("consensus", {"weight": WEIGHTS}),
+    *(
+        Variant("consensus", {"weight": 1.0}, {"tall_lambda": t, "k": k, "lambda": 0.5})
+        for t, k in ((0.2, 3.0), (1.5, 1.0), (0.4, 0.0))
+    ),
+    Variant("widen"),
+    Variant("widen", name=EMBEDDINGS),
+    Variant("widen", {}, {"ratio": 1.5, "score": 0.7}, 2),
+    *(
+        Variant("metrics_weighted", {"metric": {"code": 1.5, "math": 0.7, "prose": 2.0}}, {"power": p, "better": b})
+        for p, b in ((1.0, "smaller"), (2.5, "larger"), (0.0, "smaller"))
+    ),
+    Variant("passthrough", experts=1),
+    Variant("passthrough", {}, {"scale": 0.7}, experts=1),
+)
+every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 
 
 def _tensors(
-    n: int = 4099, seed: int = 0, dtype: torch.dtype = torch.float32
+    shape: tuple[int, ...],
+    count: int,
+    seed: int,
+    dtypes: tuple[torch.dtype, ...] = (torch.float32,),
+    spread: float = 0.02,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(seed)
-    base = 0.1 * torch.randn(n, generator=generator)
-    return base.to(dtype), {label: (base + 0.02 * torch.randn(n, generator=generator)).to(dtype) for label in LABELS}
+    """A base and experts, whose dtypes go round."""
+    rng = np.random.default_rng(seed)
+
+    def normal(scale: float) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(rng.normal(0, scale, shape), dtype=np.float32))
+
+    base = normal(0.1)
+    models = {
+        label: (base + normal(spread)).to(dtypes[(i + 1) % len(dtypes)]) for i, label in enumerate(LABELS[:count])
+    }
+    return base.to(dtypes[0]), models
 
 
-def _options(method: str, **options: Any) -> dict[str, Any]:
-    return {p.name: p.default for p in get(method).options} | options
+def _run(variant: Variant, base: torch.Tensor, experts: Mapping[str, torch.Tensor], **more: Any) -> torch.Tensor:
+    return run(variant.method, base, experts, variant.parameters, variant.options, name=variant.name, **more)
 
 
-def _merge(
-    method: str,
-    base: torch.Tensor,
-    experts: dict[str, torch.Tensor],
-    weights: dict[str, float],
-    drop_rates: dict[str, float] | None = None,
-    *,
-    seed: int = 0,
-    block: int | None = None,
-    **options: Any,
-) -> torch.Tensor:
+def _reference(variant: Variant, base: torch.Tensor, experts: Mapping[str, torch.Tensor], seed: int = 0) -> np.ndarray:
     labels = sorted(experts)
-    values = tuple({"weight": weights[label], "drop_rate": (drop_rates or {}).get(label, 0.0)} for label in labels)
-    operands = Operands(
-        base.view(-1),
-        tuple(experts[label].view(-1) for label in labels),
-        lambda expert, first, count: uniforms(seed, labels[expert], "t", first, count),
-    )
-    span = get(method).plan(operands, Settings(values, _options(method, **options)))
-    size = operands.size
-    step = block or size
-    return torch.cat([span(first, min(first + step, size)) for first in range(0, size, step)])
+    values = settings_of(variant.method, labels, variant.parameters, variant.options)
+    models = [experts[label].double().numpy() for label in labels]
+    case = Case(base.double().numpy(), models, labels, list(values.parameters), values.options, variant.name, seed)
+    return np.asarray(REFERENCES[variant.method](case))
 
 
-def _variants() -> list[Any]:
-    variants = []
-    for method in METHODS:
-        choices: list[dict[str, Any]] = [{}, {"normalize": True}, {"normalize": False}]
-        if method != "linear":
-            choices.append({"lambda": 0.6})
-        if method in STOCHASTIC:
-            choices.append({"rescale": "l1"})
-        variants += [pytest.param(method, options, id=f"{method}-{options}") for options in choices]
-    return variants
+def _close(merged: torch.Tensor, expected: np.ndarray) -> None:
+    scale = float(np.abs(expected).max(initial=0.0))
+    np.testing.assert_allclose(merged.double().numpy(), expected, rtol=2e-6, atol=1e-6 * scale + 1e-30)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("method", "options"), _variants())
-def test_equals_the_reference(method: str, options: dict[str, Any], dtype: torch.dtype) -> None:
-    base, experts = _tensors(dtype=dtype)
-    weights, rates = {"code": 0.7, "math": 0.4, "prose": -0.2}, {"code": 0.5, "math": 0.9, "prose": 0.1}
-    merged = _merge(method, base, experts, weights, rates, **options)
+def test_every_method_is_tested() -> None:
+    assert {variant.method for variant in VARIANTS} == set(METHODS) == set(REFERENCES)
+
+
+@every_variant
+@given(
+    shape=st.one_of(
+        st.tuples(st.integers(1, 300)),
+        st.tuples(st.integers(1, 20), st.integers(1, 30)),
+        st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 9)),
+        st.just(()),
+    ),
+    dtypes=st.lists(st.sampled_from(DTYPES), min_size=1, max_size=3),
+    spread=st.sampled_from([0.001, 0.02, 0.3]),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=10, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_equals_the_reference(
+    variant: Variant, shape: tuple[int, ...], dtypes: list[torch.dtype], spread: float, seed: int
+) -> None:
+    base, experts = _tensors(shape, variant.experts, seed, tuple(dtypes), spread)
+    merged = _run(variant, base, experts, seed=seed)
     assert merged.dtype == torch.float32
-    expected = reference(method, base, experts, weights, rates, _options(method, **options))
-    np.testing.assert_allclose(merged.double().numpy(), expected, rtol=1e-5, atol=2e-6)
+    assert merged.shape == base.shape
+    _close(merged, _reference(variant, base, experts, seed))
 
 
-@pytest.mark.parametrize("drop_rate", [0.0, 0.25, 0.5, 0.999, 1.0])
-@pytest.mark.parametrize("method", ["ties", *STOCHASTIC])
-def test_equals_the_reference_at_any_rate(method: str, drop_rate: float) -> None:
-    base, experts = _tensors(700)
-    weights, rates = dict.fromkeys(LABELS, 0.5), dict.fromkeys(LABELS, drop_rate)
-    merged = _merge(method, base, experts, weights, rates)
-    expected = reference(method, base, experts, weights, rates, _options(method))
-    np.testing.assert_allclose(merged.double().numpy(), expected, rtol=1e-5, atol=2e-6)
+@every_variant
+def test_has_the_same_bits_in_any_blocking(variant: Variant) -> None:
+    base, experts = _tensors((97, 51), variant.experts, 1, (torch.bfloat16,))
+    whole = _run(variant, base, experts)
+    for cuts in ((1000, 2000, 3000), (8, 48, 4944), tuple(range(64, 4947, 64))):
+        assert torch.equal(_run(variant, base, experts, cuts=cuts).view(torch.int32), whole.view(torch.int32))
 
 
-@pytest.mark.parametrize(("method", "options"), _variants())
-def test_has_the_same_bits_in_any_blocking(method: str, options: dict[str, Any]) -> None:
-    base, experts = _tensors(5000, dtype=torch.bfloat16)
-    weights, rates = {"code": 0.7, "math": 0.4, "prose": 1.2}, {"code": 0.5, "math": 0.9, "prose": 0.1}
-    whole = _merge(method, base, experts, weights, rates, **options)
-    for block in (1000, 1237):
-        assert torch.equal(_merge(method, base, experts, weights, rates, block=block, **options), whole)
+@every_variant
+def test_has_the_same_bits_with_tables_and_ranks_kept(variant: Variant) -> None:
+    base, experts = _tensors((40, 30), variant.experts, 2, (torch.bfloat16,))
+    kept = _run(variant, base, experts, cache_bytes=1 << 30)
+    assert torch.equal(kept.view(torch.int32), _run(variant, base, experts).view(torch.int32))
 
 
-def test_task_arithmetic_rounds_every_step_by_itself() -> None:
-    """Bit for bit, in numpy's float32, where nothing is fused."""
-    base, experts = _tensors(dtype=torch.bfloat16)
-    weights = {"code": 0.7, "math": 0.4, "prose": -0.2}
-    total = None
-    for label in sorted(experts):
-        delta = experts[label].float().numpy() - base.float().numpy()
-        term = delta * np.float32(weights[label])
-        total = term if total is None else total + term
-    expected = total * np.float32(0.9) + base.float().numpy()
-    merged = _merge("task_arithmetic", base, experts, weights, **{"lambda": 0.9}).numpy()
-    assert np.array_equal(merged.view(np.uint32), expected.view(np.uint32))
+@every_variant
+@pytest.mark.parametrize("shift", [1, 2])
+def test_the_order_in_which_experts_are_named_is_nothing(variant: Variant, shift: int) -> None:
+    base, experts = _tensors((20, 15), variant.experts, 3)
+    turned = [*list(experts)[shift:], *list(experts)[:shift]]
+    merged = _run(variant, base, {label: experts[label] for label in turned})
+    assert torch.equal(merged, _run(variant, base, experts))
 
 
-@pytest.mark.parametrize(("sparse", "plain"), [("dare_linear", "task_arithmetic"), ("dare_ties", "ties")])
-@given(weights=st.tuples(*[st.floats(-2, 2, width=32)] * 3))
-@settings(max_examples=20)
-def test_nothing_dropped_is_the_plain_method(sparse: str, plain: str, weights: tuple[float, ...]) -> None:
-    base, experts = _tensors(200)
-    by_label = dict(zip(LABELS, weights, strict=True))
-    a = _merge(sparse, base, experts, by_label, normalize=False)
-    b = _merge(plain, base, experts, by_label, normalize=False)
-    assert torch.equal(a.view(torch.int32), b.view(torch.int32))
+@every_variant
+@pytest.mark.parametrize("shape", [(0,), (0, 5), (5, 0), (2, 0, 3)])
+def test_nothing_to_merge_is_nothing(variant: Variant, shape: tuple[int, ...]) -> None:
+    base, experts = _tensors(shape, variant.experts, 0)
+    assert _run(variant, base, experts).shape == shape
 
 
-@pytest.mark.parametrize("method", ["ties", *STOCHASTIC])
+def _degenerate() -> dict[str, tuple[torch.Tensor, list[torch.Tensor]]]:
+    x = torch.from_numpy(np.random.default_rng(5).normal(0, 0.1, (6, 8)).astype(np.float32))
+    y = torch.from_numpy(np.random.default_rng(6).normal(0, 0.1, (6, 8)).astype(np.float32))
+    zero, one = torch.zeros(6, 8), torch.ones(6, 8)
+    row = x.clone()
+    row[2] = 0.0
+    row[:, 3] = 0.0
+    return {
+        "all zero": (zero, [zero, zero, zero]),
+        "all equal": (x, [x, x, x]),
+        "experts equal": (x, [y, y, y]),
+        "one expert is the base": (x, [x, y, x + y]),
+        "base zero": (zero, [x, y, zero]),
+        "opposite": (zero, [x, -x, x]),
+        "opposite task vectors": (y, [y + one, y - one, y]),
+        "parallel": (zero, [x, 2 * x, 4 * x]),
+        "constant": (one, [2 * one, 3 * one, one]),
+        "zero rows and columns": (row, [row, x, 2 * row]),
+        "one element": (x[:1, :1], [y[:1, :1], x[:1, :1], zero[:1, :1]]),
+        "a vector": (x[0], [y[0], zero[0], -x[0]]),
+        "tiny": (1e-38 * x, [1e-38 * y, 1e-30 * x, 1e-44 * y]),
+        "large": (1e18 * x, [1e18 * y, -1e18 * y, 1e18 * x]),
+        "huge": (1e30 * x, [1e30 * y, 1e15 * y, 1e-30 * x]),
+    }
+
+
+@every_variant
+@pytest.mark.parametrize("case", _degenerate())
+def test_nan_is_never_created(variant: Variant, case: str) -> None:
+    base, models = _degenerate()[case]
+    experts = dict(zip(LABELS, models[: variant.experts], strict=False))
+    merged = _run(variant, base, experts)  # raises for NaN and infinity
+    largest = max(float(x.abs().max()) for x in (base, *experts.values()))
+    assert float(merged.abs().max()) <= 40 * largest
+
+
+@pytest.mark.parametrize(
+    "method", ["task_arithmetic", "dare_linear", "dare_ties", "ties", "breadcrumbs", "della_linear"]
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nothing_dropped_and_weight_one_is_the_expert(method: str, dtype: torch.dtype) -> None:
+    base, experts = _tensors((30, 9), 1, 7, (dtype,))
+    # rounded to the dtype, as the expert was; in float32 the base is subtracted and added again
+    merged = run(method, base, experts, {"weight": 1.0}).to(dtype)
+    tolerance = 1e-6 if dtype == torch.float32 else 0.0
+    assert torch.allclose(merged.float(), experts["code"].float(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("method", sorted(m for m, found in METHODS.items() if "drop_rate" in parameter_names(m)))
 def test_everything_dropped_is_the_base(method: str) -> None:
-    base, experts = _tensors(500)
-    merged = _merge(method, base, experts, dict.fromkeys(LABELS, 0.8), dict.fromkeys(LABELS, 1.0))
+    base, experts = _tensors((30, 9), 3, 8)
+    merged = run(method, base, experts, {"weight": 0.8, "drop_rate": 1.0})
     assert torch.equal(merged, base)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_one_expert_at_weight_one_is_that_expert(method: str) -> None:
-    base, experts = _tensors(500, dtype=torch.bfloat16)
-    only = {"math": experts["math"]}
-    # rounded to bfloat16, as the expert was
-    assert torch.equal(_merge(method, base, only, {"math": 1.0}).bfloat16(), experts["math"])
+@pytest.mark.parametrize(
+    ("sparse", "plain"),
+    [
+        ("dare_linear", "task_arithmetic"),
+        ("dare_ties", "ties"),
+        ("breadcrumbs", "task_arithmetic"),
+        ("breadcrumbs_ties", "ties"),
+        ("della_linear", "task_arithmetic"),
+        ("della", "ties"),
+    ],
+)
+@given(weights=st.tuples(*[st.floats(-2, 2, width=32)] * 3), seed=st.integers(0, 1000))
+@settings(max_examples=20, derandomize=True, deadline=None)
+def test_nothing_dropped_is_the_plain_method(sparse: str, plain: str, weights: tuple[float, ...], seed: int) -> None:
+    base, experts = _tensors((13, 11), 3, seed)
+    by_label = {"weight": dict(zip(LABELS, weights, strict=True))}
+    merged = [run(method, base, experts, by_label, {"normalize": False}) for method in (sparse, plain)]
+    assert torch.equal(merged[0].view(torch.int32), merged[1].view(torch.int32))
 
 
-@pytest.mark.parametrize("method", METHODS)
-@given(st.permutations(LABELS))
-@settings(max_examples=6)
-def test_the_order_in_which_experts_are_named_is_nothing(method: str, order: list[str]) -> None:
-    base, experts = _tensors(300)
-    weights, rates = {"code": 0.7, "math": 0.4, "prose": 1.2}, {"code": 0.5, "math": 0.9, "prose": 0.1}
-    merged = _merge(method, base, {label: experts[label] for label in order}, weights, rates)
-    assert torch.equal(merged, _merge(method, base, experts, weights, rates))
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if get(v.method).stochastic], ids=str)
+def test_masks_change_with_the_seed(variant: Variant) -> None:
+    base, experts = _tensors((97, 51), variant.experts, 1)
+    assert not torch.equal(_run(variant, base, experts, seed=0), _run(variant, base, experts, seed=1))
 
 
-@given(a=st.floats(0, 1), b=st.floats(0, 1))
-@settings(max_examples=25)
-def test_what_dare_keeps_is_nested(a: float, b: float) -> None:
-    base, experts = _tensors(1000)
-    only = {"math": experts["math"]}
-    changed = [
-        _merge("dare_linear", torch.zeros_like(base), only, {"math": 1.0}, {"math": rate}) != 0
-        for rate in (min(a, b), max(a, b))
-    ]
-    assert not (changed[1] & ~changed[0]).any()
+@pytest.mark.parametrize(
+    "variant", [v for v in VARIANTS if v.method in ("slerp", "karcher", "multislerp", "passthrough", "linear")], ids=str
+)
+def test_linear_combinations_cost_what_linear_costs(variant: Variant) -> None:
+    base, experts = _tensors((4, 5), variant.experts, 0)
+    operands = operands_of(base, experts)
+    values = settings_of(variant.method, operands.labels, variant.parameters, variant.options)
+    assert isinstance(get(variant.method).plan(operands, values), WeightedSum)
 
 
-def test_dare_keeps_the_mean_over_masks() -> None:
-    base, experts = _tensors(64)
-    masks = 3000
-    merged = sum(
-        _merge("dare_linear", base, {"math": experts["math"]}, {"math": 1.0}, {"math": 0.7}, seed=seed).double()
-        for seed in range(masks)
-    )
-    delta = (experts["math"] - base).double()
-    spread = delta.abs() * (0.7 / 0.3 / masks) ** 0.5
-    assert ((merged / masks - experts["math"].double()).abs() < 5 * spread + 1e-6).all()
+@pytest.mark.parametrize(
+    ("method", "parameters", "options", "reason"),
+    [
+        ("linear", {"weight": {"code": 1.0, "math": -1.0}}, {}, "sum to zero"),
+        ("multislerp", {"weight": {"code": 1.0, "math": -1.0}}, {}, "sum to zero"),
+        ("consensus", {"weight": 1.0}, {"k": 3.0}, "lower k"),
+        ("metrics_weighted", {"metric": {"code": 1.0, "math": 0.0}}, {}, "above 0"),
+    ],
+)
+def test_refuses_what_cannot_go_together(method: str, parameters: Any, options: Any, reason: str) -> None:
+    values = settings_of(method, ("code", "math"), parameters, options)
+    assert reason in str(get(method).refusal(values))
 
 
-def test_l1_restores_the_norm() -> None:
-    _, experts = _tensors(3000)
-    zero = torch.zeros(3000)
-    only = {"math": experts["math"]}
-    merged = _merge("dare_linear", zero, only, {"math": 1.0}, {"math": 0.9}, rescale="l1")
-    assert float((merged != 0).float().mean()) == pytest.approx(0.1, abs=0.03)
-    assert float(merged.abs().double().sum()) == pytest.approx(float(experts["math"].abs().double().sum()), rel=1e-6)
-
-
-def test_ties_keeps_all_that_tie() -> None:
-    delta = torch.tensor([4.0, -3.0, 3.0, 3.0, 1.0, 0.0])
-    merged = _merge("ties", torch.zeros(6), {"math": delta}, {"math": 1.0}, {"math": 0.5}, normalize=False)
-    assert merged.tolist() == [4.0, -3.0, 3.0, 3.0, 0.0, 0.0]
-
-
-def test_ties_elects_signs_by_weighted_sums_with_ties_to_plus() -> None:
-    base = torch.zeros(4)
-    experts = {"a": torch.tensor([1.0, 1.0, 2.0, 0.0]), "b": torch.tensor([-3.0, -1.0, 1.0, -1.0])}
-    # weighted: [1, 1, 2, 0] and [-3, -1, 1, -1]: minus, a tie, both, the only one
-    assert _merge("ties", base, experts, {"a": 1.0, "b": 1.0}).tolist() == [-3.0, 1.0, 1.5, -1.0]
-    # the weights turn the first election: 4 against -3; the divisor is the weight of those that were kept
-    assert _merge("ties", base, experts, {"a": 4.0, "b": 1.0}).tolist() == pytest.approx([1.0, 1.0, 1.8, -1.0])
-    assert _merge("ties", base, experts, {"a": 1.0, "b": 1.0}, normalize=False).tolist() == [-3.0, 1.0, 3.0, -1.0]
-
-
-@pytest.mark.parametrize(("drop_rate", "kept"), [(0.9, 100), (0.7, 300), (0.9999, 1), (0.333, 667)])
-def test_ties_keeps_as_many_as_the_density_says(drop_rate: float, kept: int) -> None:
-    delta = torch.arange(1.0, 1001.0)
-    merged = _merge("ties", torch.zeros(1000), {"math": delta}, {"math": 1.0}, {"math": drop_rate})
-    assert int((merged != 0).sum()) == kept
-
-
-def test_density_has_no_noise() -> None:
-    assert density(0.9) == 0.1
-    assert density(0.0) == 1.0
-    assert density(1.0) == 0.0
+def test_unknown_method_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="dare_linear"):
+        get("dare_liner")

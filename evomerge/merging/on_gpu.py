@@ -1,0 +1,131 @@
+"""Building the tensors of a candidate on a GPU: straight into the live model's parameters.
+
+Weights that are resident on the device are merged in one launch for all tensors. Weights in main memory or in files are
+copied to the device tensor by tensor, on a stream of their own, while the tensors before are merged. This file knows
+nothing about recipes; the loops are in `kernels.gpu`.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+
+from evomerge.merging.fingerprint import combine
+from evomerge.merging.kernels.gpu import COPY, Job, Launch, weighted_sums
+from evomerge.merging.methods import WeightedSum
+from evomerge.merging.methods.reductions import spans
+from evomerge.merging.residence import Residence
+from evomerge.merging.tensors import PlannedTensor, all_terms, merge_span
+
+# Methods that are functions in torch merge so many elements at a time.
+_SPAN = 1 << 24
+# Launches whose results have not been taken: with weights on their way, each holds a tensor of every model.
+_AHEAD = 2
+
+#: Base and experts of one tensor, flat, on the device.
+Weights = list[torch.Tensor]
+
+
+class GpuMerger:
+    """Merges planned tensors on one device.
+
+    Args:
+        residence: where the weights are.
+        device: where to merge; the CPU under Triton's interpreter.
+    """
+
+    def __init__(self, residence: Residence, device: torch.device) -> None:
+        self._residence, self._device = residence, device
+        self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._ranks: dict[tuple[str, str], torch.Tensor] = {}
+
+    def merge(self, planned: Sequence[PlannedTensor], targets: Mapping[str, torch.Tensor]) -> dict[str, int]:
+        """Write the merged tensors into `targets`; return their fingerprints by name.
+
+        Raises `CandidateError` naming a tensor that comes out infinite or NaN.
+        """
+        values: dict[str, int] = {}
+        under_way: deque[tuple[list[PlannedTensor], Launch]] = deque()
+
+        def take() -> None:
+            tensors, launch = under_way.popleft()
+            for tensor, (value, finite) in zip(tensors, launch.results(), strict=True):
+                tensor.refuse_infinite(finite)
+                values[tensor.operands.name] = combine(values.get(tensor.operands.name, 0), value)
+
+        for batch in self._batches(planned):
+            jobs = []
+            for tensor, weights in batch:
+                target = targets[tensor.operands.name]
+                if isinstance(tensor.plan, WeightedSum):
+                    jobs.append((tensor, self._job(tensor, tensor.plan, weights, target.view(-1))))
+                else:
+                    values[tensor.operands.name] = self._span_by_span(tensor, target.view(-1))
+            if jobs:
+                under_way.append(([tensor for tensor, _ in jobs], weighted_sums([job for _, job in jobs])))
+            if len(under_way) > _AHEAD:
+                take()
+        while under_way:
+            take()
+        return values
+
+    def _batches(self, planned: Sequence[PlannedTensor]) -> Iterator[list[tuple[PlannedTensor, Weights]]]:
+        """Yield tensors with their weights: all at once where these are on the device, else one after the other."""
+        if self._residence.memory == "resident":
+            yield [(tensor, self._weights(tensor)) for tensor in planned]
+            return
+        for tensor in planned:
+            if not isinstance(tensor.plan, WeightedSum):
+                yield [(tensor, [])]
+                continue
+            with torch.cuda.stream(self._copying):
+                weights = self._weights(tensor)
+            if self._copying is not None:
+                merging = torch.cuda.current_stream(self._device)
+                merging.wait_stream(self._copying)
+                for tensor_on_device in weights:
+                    tensor_on_device.record_stream(merging)
+            yield [(tensor, weights)]
+
+    def _weights(self, tensor: PlannedTensor) -> Weights:
+        operands = tensor.operands
+        sources = [self._residence.source(label, operands.name) for label in ("", *operands.labels)]
+        return [source.read(0, operands.size).to(self._device, non_blocking=True) for source in sources]
+
+    def _job(self, tensor: PlannedTensor, plan: WeightedSum, weights: Weights, out: torch.Tensor) -> Job:
+        base, *experts = weights
+        plan, models = all_terms(plan, base, experts)
+        ranks = [None if term.by_rank is None else self._ranks_of(tensor, e) for e, term in enumerate(plan.terms)]
+        return Job(
+            name=tensor.operands.name,
+            plan=plan,
+            dtype=tensor.dtype,
+            base=base if plan.task_vectors else None,
+            experts=models,
+            out=out,
+            mask_keys=tensor.mask_keys,
+            ranks=ranks,
+        )
+
+    def _ranks_of(self, tensor: PlannedTensor, expert: int) -> torch.Tensor:
+        key = tensor.operands.name, tensor.operands.labels[expert]
+        if key not in self._ranks:
+            self._ranks[key] = tensor.operands.ranks(expert, 0, tensor.operands.size).to(self._device)
+        return self._ranks[key]
+
+    def _span_by_span(self, tensor: PlannedTensor, out: torch.Tensor) -> int:
+        """Merge by a function in torch, where its operands are; return the fingerprint."""
+        total = 0
+        for first, last in spans(tensor.operands.size, _SPAN):
+            if self._residence.memory != "resident":
+                merged = torch.empty(last - first, dtype=tensor.dtype)
+                total = combine(total, merge_span(tensor, first, last, merged))
+                out[first:last].copy_(merged)
+                continue
+            assert not isinstance(tensor.plan, WeightedSum)
+            values = tensor.plan(first, last)
+            job = Job(tensor.operands.name, COPY, tensor.dtype, None, [values], out[first:last], first=first)
+            ((value, finite),) = weighted_sums([job]).results()
+            tensor.refuse_infinite(finite)
+            total = combine(total, value)
+        return total
