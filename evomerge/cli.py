@@ -25,7 +25,7 @@ DESCRIPTION = """Find the best way to merge fine-tuned language models.
 """
 
 
-COMMANDS = ("search", "evaluate", "merge", "front", "export", "doctor", "zoo")
+COMMANDS = ("search", "evaluate", "merge", "front", "export", "doctor", "import", "zoo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,7 +93,10 @@ def _parser() -> argparse.ArgumentParser:
 
     merge = commands.add_parser("merge", help="write the model that a recipe describes")
     merge.add_argument("recipe", type=Path, metavar="RECIPE.yaml")
-    merge.add_argument("out", type=Path, metavar="OUT_DIR")
+    merge.add_argument("out", type=Path, metavar="OUT_DIR", nargs="?")
+    merge.add_argument(
+        "--mergekit", type=Path, metavar="FILE", help="write a YAML for mergekit-yaml that builds the same"
+    )
     merge.add_argument("--threads", type=int, default=0, help="0: as many as there are processors")
     merge.set_defaults(command=_merge)
 
@@ -124,6 +127,14 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="everything as JSON")
     doctor.add_argument("--threads", type=int, default=0, help="0: as many as there are processors")
     doctor.set_defaults(command=_doctor)
+
+    import_ = commands.add_parser(
+        "import", help="turn a mergekit YAML into a recipe, a mergekit-evolve one into an experiment"
+    )
+    import_.add_argument("file", type=Path, metavar="FILE")
+    import_.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to standard output")
+    import_.add_argument("--base", metavar="MODEL", help="the base, where the file names none")
+    import_.set_defaults(command=_import)
 
     zoo = commands.add_parser("zoo", help="list the tiny models that ship with evomerge, or print one's path")
     zoo.add_argument("name", nargs="?")
@@ -230,10 +241,39 @@ def _merge(options: argparse.Namespace) -> int:
     from evomerge.recipes import Recipe
     from evomerge.reporting.card import card
 
+    if options.out is None and options.mergekit is None:
+        raise UsageError("merge: give OUT_DIR, or --mergekit FILE")
     recipe = Recipe.load(options.recipe)
+    if options.mergekit is not None:
+        from evomerge.recipes.mergekit import export_file
+
+        _print_notes(export_file(recipe, options.mergekit))
+    if options.out is None:
+        return 0
     report = export(recipe, options.out, threads=_threads(options.threads), card=card(recipe))
     print(f"{options.out}: {len(report.files)} files, fingerprint {report.fingerprint}")
     return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    _quiet()
+    from evomerge.recipes.mergekit import import_file
+
+    text, notes = import_file(options.file, base=options.base)
+    _print_notes(notes)
+    if options.out is None:
+        print(text, end="")
+        return 0
+    try:
+        options.out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WorkError(f"{options.out}: cannot be written: {error.strerror}") from None
+    return 0
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _front(options: argparse.Namespace) -> int:

@@ -45,7 +45,7 @@ LABELS = ("code", "math")
 MODELS = {
     "Qwen2.5-7B": (28, 3584, 18944, 512, 152064, False),
     "Qwen2.5-0.5B": (24, 896, 4864, 128, 151936, True),
-    "tiny": (2, 64, 96, 16, 200, False),
+    "tiny": (1, 32, 40, 8, 60, False),
 }
 #: What else to try on dare_linear: the division of the work does not change a bit.
 SHAPES = [

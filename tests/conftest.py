@@ -7,7 +7,7 @@ os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch  # noqa: E402 (it reads OMP_NUM_THREADS once)
+import torch
 
 # Where there is no GPU, Triton's kernels run in its interpreter; triton looks once, when it is first imported.
 if not torch.cuda.is_available():

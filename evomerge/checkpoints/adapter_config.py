@@ -68,8 +68,8 @@ class AdapterConfig:
         return parsed
 
     def scale(self, module: str, rank: int) -> float | None:
-        """Return the factor of a module's product; None if the config gives the module another rank than `rank`."""
-        if _at(self.rank_pattern, module, self.rank) != rank:
+        """Return the factor of a module's product; None if `rank` is not the rank that the config gives the module."""
+        if rank < 1 or _at(self.rank_pattern, module, self.rank) != rank:
             return None
         alpha: float = _at(self.alpha_pattern, module, self.alpha)
         return alpha / (math.sqrt(rank) if self.rslora else rank)
@@ -80,7 +80,7 @@ def _values(pattern: Any, path: Path) -> list[Any]:
         raise UsageError(f"adapter {path}: rank_pattern and alpha_pattern must map module names to numbers")
     for key in pattern:
         try:
-            re.compile(key)
+            _expression(key)
         except re.error:
             raise UsageError(f"adapter {path}: {key!r} in its patterns is no regular expression") from None
     return list(pattern.values())
@@ -88,4 +88,8 @@ def _values(pattern: Any, path: Path) -> list[Any]:
 
 def _at(pattern: Mapping[str, Any], module: str, default: Any) -> Any:
     """Return the value of the first key that is the end of a module's name (as peft reads it: a regular expression)."""
-    return next((value for key, value in pattern.items() if re.match(rf"(.*\.)?({key})$", module)), default)
+    return next((value for key, value in pattern.items() if _expression(key).match(module)), default)
+
+
+def _expression(key: str) -> re.Pattern[str]:
+    return re.compile(rf"(.*\.)?({key})$")

@@ -78,7 +78,7 @@ class AdapterFile:
         """Return a module's weight with its low-rank change."""
         embedding = "lora_embedding_A" in roles
         a, b = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A.weight", "lora_B.weight")
-        if a not in roles or b not in roles:
+        if any(len(roles[role].shape) < 2 if role in roles else True for role in (a, b)):
             raise UsageError(f"{self._path}: {module!r} lacks one of its two matrices; copy or download it again")
         outputs, inputs = _float32(roles[b]).flatten(1), _float32(roles[a]).flatten(1)
         turned = embedding or self._turned(outputs.shape[0], inputs.shape[1], old.shape)

@@ -36,7 +36,7 @@ class LoraSource:
     """
 
     def __init__(self, base: TensorSource, left: torch.Tensor, right: torch.Tensor, scale: float) -> None:
-        matrix = base.shape[:1] + (math.prod(base.shape[1:]),)
+        matrix = (*base.shape[:1], math.prod(base.shape[1:]))
         if (left.shape[0], right.shape[1]) != matrix or left.shape[1] != right.shape[0]:
             raise ValueError(f"no product of {list(left.shape)} and {list(right.shape)} fits {list(base.shape)}")
         self._base = base

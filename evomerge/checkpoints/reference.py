@@ -4,8 +4,8 @@
     org/name, org/name@revision      a model of the Hugging Face hub; a revision is a branch, a tag or a commit
     zoo:math                         a model that ships with evomerge
 
-Hub models are fetched by huggingface_hub itself into its cache, safetensors and text files only, and with
-HF_HUB_OFFLINE=1 only looked up there. This file knows nothing about what is inside a model's files.
+Any of them may be a LoRA adapter. Hub models are fetched by huggingface_hub itself into its cache, safetensors and text
+files only, and with HF_HUB_OFFLINE=1 only looked up there. This file knows nothing about what is inside the files.
 """
 
 import os
@@ -18,9 +18,9 @@ from evomerge.errors import UsageError
 
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
 _FETCH = (
-    *("*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "*.tiktoken", "merges.txt", "vocab.txt"),
-    *("README.md", "LICENSE*"),
-)
+    "*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "*.tiktoken", "merges.txt", "vocab.txt", "README.md",
+    "LICENSE*",
+)  # fmt: skip
 # Folders and consolidated files repeat the weights in other formats.
 _LEAVE = ("*/*", "consolidated*", "*.bin", "*.pt", "*.pth", "*.pkl", "*.py")
 

@@ -32,7 +32,7 @@ class Tokens:
     def read(cls, directory: Path) -> "Tokens | None":
         """Read a model directory's tokenizer.json; None if there is none, `ValueError` naming it if it is damaged."""
         path = directory / TOKENIZER
-        return cls(path, _parse(path, path.read_bytes())) if path.is_file() else None
+        return _parse(path, path.read_bytes()) if path.is_file() else None
 
     @cached_property
     def core(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def tokenizer_difference(first: Path, second: Path) -> str | None:
     one, two = first / TOKENIZER, second / TOKENIZER
     if one.is_file() and two.is_file():
         a, b = one.read_bytes(), two.read_bytes()
-        return None if a == b else Tokens(one, _parse(one, a)).difference(Tokens(two, _parse(two, b)))
+        return None if a == b else _parse(one, a).difference(_parse(two, b))
     for name in _OTHER_FILES:
         if (first / name).is_file() and (second / name).is_file():
             if (first / name).read_bytes() != (second / name).read_bytes():
@@ -88,14 +88,20 @@ def tokenizer_difference(first: Path, second: Path) -> str | None:
     return None
 
 
-def _parse(path: Path, data: bytes) -> dict[str, Any]:
+def _parse(path: Path, data: bytes) -> Tokens:
     try:
         parsed = json.loads(data)
     except (ValueError, RecursionError):
         raise ValueError(f"{path}: not valid JSON") from None
-    if not isinstance(parsed, dict) or not isinstance(parsed.get("model"), dict):
+    tokens = Tokens(path, parsed)
+    try:
+        sane = all(isinstance(rule, str | list) for rule in parsed["model"].get("merges") or [])
+        _ = tokens.core, tokens.added
+    except (TypeError, KeyError, IndexError, AttributeError):
+        sane = False
+    if not sane:
         raise ValueError(f"{path}: not a tokenizer file")
-    return parsed
+    return tokens
 
 
 def _compare_tokens(a: dict[str, Any], b: dict[str, Any], what: str) -> str | None:

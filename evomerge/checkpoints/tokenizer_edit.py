@@ -61,8 +61,9 @@ class TokenizerEdit:
         """Edit a copy of the base's tokenizer files."""
         _write(directory / TOKENIZER, self.data())
         for name in _SETTINGS:
-            if (directory / name).is_file():
-                _write(directory / name, self._settings(json.loads((directory / name).read_text(encoding="utf-8"))))
+            settings = _read(directory / name)
+            if isinstance(settings, dict):
+                _write(directory / name, self._settings(settings))
         listed = directory / "added_tokens.json"
         if listed.is_file():
             _write(listed, {entry["content"]: entry["id"] for entry in self.data()["added_tokens"]})

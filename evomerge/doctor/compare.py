@@ -74,6 +74,7 @@ def _readable(facts: Facts) -> list[Finding]:
 def _settings(base: Facts, expert: Facts) -> list[Finding]:
     findings = []
     minor: dict[str, Any] = {}
+    rope: dict[str, Any] = {}
     if not base.config or not expert.config:
         return []
     classes = base.architecture, expert.architecture
@@ -88,7 +89,7 @@ def _settings(base: Facts, expert: Facts) -> list[Finding]:
         if name in _ARCHITECTURE and said:
             findings.append(_architecture(expert, key, ours, theirs))
         elif "rope" in key.split("."):
-            findings.append(_rope(expert, key, ours, theirs))
+            rope[key] = [ours, theirs]
         elif name.endswith(_ARITHMETIC):
             findings.append(
                 Finding(
@@ -101,6 +102,8 @@ def _settings(base: Facts, expert: Facts) -> list[Finding]:
             )
         elif said:
             minor[key] = [ours, theirs]
+    if rope:
+        findings.append(_rope(expert, rope))
     if minor:
         shown = [f"{key} {theirs!r} (base: {ours!r})" for key, (ours, theirs) in minor.items()]
         text = f"other settings differ: {some(shown, _SHOWN)}"
@@ -121,16 +124,18 @@ def _architecture(expert: Facts, key: str, ours: Any, theirs: Any) -> Finding:
     )
 
 
-def _rope(expert: Facts, key: str, ours: Any, theirs: Any) -> Finding:
-    said = ours is not None and theirs is not None
+def _rope(expert: Facts, different: dict[str, Any]) -> Finding:
+    shown = [f"{key} is {_said(theirs)}, the base has {_said(ours)}" for key, (ours, theirs) in different.items()]
+    # A theta that one config leaves to its class's default may be the same.
+    unsure = all(key.endswith("rope_theta") and None in values for key, values in different.items())
     return Finding(
-        "warning" if said else "note",
+        "note" if unsure else "warning",
         "rope",
         (expert.label,),
-        f"rotary embeddings differ: {key} is {_said(theirs)}, the base has {_said(ours)}",
+        f"rotary embeddings differ: {some(shown, _SHOWN)}",
         "the merged model takes the base's, for which this expert's attention was not trained; look closely at its own "
         "task and at long texts",
-        details={"key": key, "base": ours, "expert": theirs},
+        details=different,
     )
 
 

@@ -213,9 +213,9 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for key, value in config.items():
         if key in ("rope_parameters", "rope_scaling"):
             key = "rope"
-        elif key in ("rope_theta", "partial_rotary_factor"):
+        elif key in ("rope_theta", "partial_rotary_factor") and not prefix.endswith("rope."):
             key = f"rope.{key}"
-        elif key == "type" and prefix.rstrip(".").endswith("rope"):
+        elif key == "type" and prefix.endswith("rope."):
             key = "rope_type"
         if isinstance(value, Mapping):
             pairs += _flat(value, f"{prefix}{key}.")

@@ -18,6 +18,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import Collator, handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -32,9 +33,11 @@ from evomerge.evaluation.types import Generation
 
 
 def load_model(
-    path: str | Path, *, dtype: str = "float32", device: str = "cpu"
+    path: str | Path, *, dtype: str = "float32", device: str = "cpu", weights: bool = True
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model and its tokenizer from a local directory: safetensors only, no remote code, in evaluation mode.
+
+    Without `weights` the directory holds none: the model has the shape that its config says and arbitrary weights.
 
     Raises `UsageError` if the directory does not hold a causal language model that transformers can load.
     """
@@ -44,9 +47,14 @@ def load_model(
     with undisturbed():
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(path), **options)
-            model = AutoModelForCausalLM.from_pretrained(
-                str(path), dtype=getattr(torch, dtype), use_safetensors=True, **options
-            )
+            if weights:
+                model = AutoModelForCausalLM.from_pretrained(
+                    str(path), dtype=getattr(torch, dtype), use_safetensors=True, **options
+                )
+            else:
+                config = AutoConfig.from_pretrained(str(path), **options)
+                with torch.random.fork_rng():  # weights are drawn from the global generator
+                    model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
         except (OSError, ValueError, KeyError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UsageError(f"model {path} cannot be loaded: {first[:300]}") from None

@@ -2,7 +2,7 @@
 
 from evomerge.merging.engine import AppliedMerge, MergeEngine
 from evomerge.merging.export import ExportReport, export
-from evomerge.merging.methods import METHODS, density, get, parameter_names
+from evomerge.merging.methods import METHODS, density, get, parameter_defaults
 from evomerge.merging.settings import check
 from evomerge.merging.stream import stream
 
@@ -15,6 +15,6 @@ __all__ = [
     "density",
     "export",
     "get",
-    "parameter_names",
+    "parameter_defaults",
     "stream",
 ]

@@ -5,13 +5,14 @@ and about transformers only that a model has named parameters and buffers.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 
 from evomerge.checkpoints import ModelPool
+from evomerge.checkpoints.live import live_tensors
 from evomerge.errors import CandidateError, UsageError
 from evomerge.merging.fingerprint import combine, to_text
 from evomerge.merging.match import check_same_models
@@ -77,14 +78,14 @@ class MergeEngine:
         self._targets = _targets(pool, model)
         device = next(iter(self._targets.values())).device
         # other devices than GPUs of CUDA are written to by the CPU
-        merging_on = device if device.type == "cuda" else torch.device("cpu")
-        self.residence = Residence(pool, merging_on, memory)
+        self._merging_on = device if device.type == "cuda" else torch.device("cpu")
+        self.residence = Residence(pool, self._merging_on, memory)
         room = self.residence.room if cache_bytes is None else cache_bytes
-        on_gpu = merging_on.type == "cuda" and self.residence.memory == "resident"
+        on_gpu = device.type == "cuda" and self.residence.memory == "resident"
         # statistics are computed by the CPU
         self._statistics = PoolStatistics(pool if on_gpu else self.residence, pool.layout.tensors, cache_bytes=room)
         self._gpu = None
-        if merging_on.type == "cuda":
+        if device.type == "cuda":
             from evomerge.merging.on_gpu import GpuMerger
 
             self._gpu = GpuMerger(self.residence, device)
@@ -143,42 +144,47 @@ class MergeEngine:
         with ThreadPoolExecutor(self._threads) as executor:
             try:
                 planned = list(executor.map(plan, names))
+                buffers = {t.operands.name: self._buffer(t) for t in planned}
                 if self._gpu is not None:
-                    values = self._gpu.merge(planned, self._targets)
+                    values = self._gpu.merge(planned, buffers)
                 else:
-                    values = self._merge_on_cpu(planned, executor)
+                    values = _merge_on_cpu(planned, buffers, executor)
             except BaseException:
                 executor.shutdown(cancel_futures=True)
                 raise
-        self._built.update({name: (pieces[name], values[name]) for name in names})
-
-    def _merge_on_cpu(self, planned: list[PlannedTensor], executor: ThreadPoolExecutor) -> dict[str, int]:
-        """Merge all spans of all tensors on the threads; return the fingerprints."""
-        buffers = {t.operands.name: _buffer(self._targets[t.operands.name], t.dtype) for t in planned}
-        jobs = [(tensor, *span) for tensor in planned for span in spans(tensor.operands.size, _SPAN)]
-
-        def merge(job: tuple[PlannedTensor, int, int]) -> int:
-            tensor, first, last = job
-            return merge_span(tensor, first, last, buffers[tensor.operands.name].view(-1)[first:last])
-
-        values = dict.fromkeys(buffers, 0)
-        for (tensor, _, _), value in zip(jobs, executor.map(merge, jobs), strict=True):
-            values[tensor.operands.name] = combine(values[tensor.operands.name], value)
         for name, buffer in buffers.items():
             if buffer.data_ptr() != self._targets[name].data_ptr():
-                self._targets[name].copy_(buffer)
-        return values
+                self._targets[name].copy_(buffer.view(self._targets[name].shape))
+        self._built.update({name: (pieces[name], values[name]) for name in names})
+
+    def _buffer(self, tensor: PlannedTensor) -> torch.Tensor:
+        """Return what to merge into, flat: the model's own memory where that lies in one piece on the right device."""
+        target = self._targets[tensor.operands.name]
+        on = self._merging_on
+        if target.is_contiguous() and target.device == on:
+            return target.detach().view(-1)
+        return torch.empty(target.numel(), dtype=tensor.dtype, device=on)
 
 
-def _buffer(target: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return what to merge into: the model's own tensor where that is contiguous and on the CPU."""
-    in_place = target.device.type == "cpu" and target.is_contiguous()
-    return target.detach() if in_place else torch.empty(target.shape, dtype=dtype)
+def _merge_on_cpu(
+    planned: Sequence[PlannedTensor], buffers: Mapping[str, torch.Tensor], executor: ThreadPoolExecutor
+) -> dict[str, int]:
+    """Merge all spans of all tensors on the threads; return the fingerprints."""
+    jobs = [(tensor, *span) for tensor in planned for span in spans(tensor.operands.size, _SPAN)]
+
+    def merge(job: tuple[PlannedTensor, int, int]) -> int:
+        tensor, first, last = job
+        return merge_span(tensor, first, last, buffers[tensor.operands.name][first:last])
+
+    values = dict.fromkeys(buffers, 0)
+    for (tensor, _, _), value in zip(jobs, executor.map(merge, jobs), strict=True):
+        values[tensor.operands.name] = combine(values[tensor.operands.name], value)
+    return values
 
 
 def _targets(pool: ModelPool, model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Return the model's own tensor for each name of the pool, and refuse a model that does not match."""
-    live: dict[str, torch.Tensor] = model.state_dict(keep_vars=True)
+    live = live_tensors(model)
     targets: dict[str, torch.Tensor] = {}
     owners: dict[int, str] = {}
     for name in pool.layout.tensors:

@@ -40,7 +40,7 @@ class GpuMerger:
         self._ranks: dict[tuple[str, str], torch.Tensor] = {}
 
     def merge(self, planned: Sequence[PlannedTensor], targets: Mapping[str, torch.Tensor]) -> dict[str, int]:
-        """Write the merged tensors into `targets`; return their fingerprints by name.
+        """Write the merged tensors into `targets`, flat, on the device; return their fingerprints by name.
 
         Raises `CandidateError` naming a tensor that comes out infinite or NaN.
         """
@@ -58,9 +58,9 @@ class GpuMerger:
             for tensor, weights in batch:
                 target = targets[tensor.operands.name]
                 if isinstance(tensor.plan, WeightedSum):
-                    jobs.append((tensor, self._job(tensor, tensor.plan, weights, target.view(-1))))
+                    jobs.append((tensor, self._job(tensor, tensor.plan, weights, target)))
                 else:
-                    values[tensor.operands.name] = self._span_by_span(tensor, target.view(-1))
+                    values[tensor.operands.name] = self._span_by_span(tensor, target)
             if jobs:
                 under_way.append(([tensor for tensor, _ in jobs], weighted_sums([job for _, job in jobs])))
             if len(under_way) > _AHEAD:

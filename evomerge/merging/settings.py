@@ -12,7 +12,6 @@ from evomerge.recipes.groups import ALL, value_at
 from evomerge.recipes.recipe import GroupValues, Value
 
 
-
 def check(recipe: Recipe, layout: Layout) -> None:
     """Refuse (`UsageError`) a recipe that cannot be built for models of this layout: `check_values` and `clash`."""
     check_values(recipe, layout)

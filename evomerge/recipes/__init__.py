@@ -1,7 +1,8 @@
 """Recipes and the spaces they are searched in."""
 
+from evomerge.recipes.dimension import Dimension
 from evomerge.recipes.groups import Layout
 from evomerge.recipes.recipe import Recipe
-from evomerge.recipes.space import Dimension, SearchSpace
+from evomerge.recipes.space import SearchSpace
 
 __all__ = ["Dimension", "Layout", "Recipe", "SearchSpace"]

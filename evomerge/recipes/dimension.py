@@ -1,4 +1,4 @@
-"""A dimension: one coordinate of a search, as an optimizer sees it. This file knows nothing about recipes as a whole."""
+"""A dimension: one coordinate of a search, as an optimizer sees it. This file knows nothing about whole recipes."""
 
 from dataclasses import dataclass
 

@@ -222,8 +222,9 @@ class Layout:
         for name in own:
             if name not in OUTSIDE:
                 raise UsageError(f"{name!r} cannot be a group of its own; choose from {', '.join(OUTSIDE)}")
-        ends = [group for group in ("norms", "head", "encoder", "projector", "other") if group in own]
-        ordered = [*(group for group in ("embeddings",) if group in own), *blocks, *ends]
+        before = [group for group in ("embeddings",) if group in own]
+        after = [group for group in ("norms", "head", "encoder", "projector", "other") if group in own]
+        ordered = [*before, *blocks, *after]
         groups = [group for group in ordered if self.members(group)]
         covered = {tensor for group in groups for tensor in self.members(group)}
         return groups if len(covered) == len(self.tensors) else [*groups, ALL]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from evomerge.errors import UsageError
 from evomerge.recipes.dimension import Dimension
 from evomerge.recipes.groups import ALL, Layout, value_at
 from evomerge.recipes.recipe import Value
@@ -19,25 +19,28 @@ from evomerge.recipes.recipe import Value
 #: The value of a parameter at a tensor.
 At = Callable[[str], Value]
 
+#: The numbers of a shape -> group -> value.
+Curve = Callable[[Sequence[float]], Mapping[str, float]]
+
 #: Of the largest value: a recipe this near to a shape lies on it.
 _NEAR = 1e-9
 
 
 class Profile(Protocol):
-    """What the search space needs of a parameter.
-
-    Attributes:
-        dimensions: what is searched; none if all is fixed.
-    """
+    """What the search space needs of a parameter."""
 
     @property
-    def dimensions(self) -> tuple[Dimension, ...]: ...
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """What is searched; none if all is fixed."""
 
     def groups(self, values: Sequence[Value]) -> Mapping[str, Value]:
         """Return group -> value for the values of the dimensions."""
 
     def units(self, at: At) -> list[float] | None:
-        """Return the unit coordinates of the dimensions where the parameter has these values, None if nowhere."""
+        """Return the unit coordinates of the dimensions where the parameter has these values, None if nowhere.
+
+        Raises `UsageError` where `at` does.
+        """
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class ByShape:
     """
 
     numbers: tuple[Dimension | float, ...]
-    curve: Callable[[Sequence[float]], Mapping[str, float]]
+    curve: Curve
     layout: Layout
 
     @property
@@ -130,7 +133,7 @@ class ByShape:
             units.append(_unit(dimension, inside))
         return [unit for unit in units if unit is not None]
 
-    def _column(self, values: Sequence[float], groups: Iterable[str]) -> np.ndarray:
+    def _column(self, values: Sequence[float], groups: Iterable[str]) -> npt.NDArray[np.float64]:
         curve = self.groups(values)
         return np.array([float(curve[group]) for group in groups])
 
@@ -146,11 +149,8 @@ def members(layout: Layout, groups: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _common(at: At, tensors: Iterable[str]) -> Value | None:
-    """The one value on all of `tensors`, or None if it has several, or they have none."""
-    try:
-        values = {at(tensor) for tensor in tensors}
-    except UsageError:
-        return None
+    """The one value on all of `tensors`, or None if it has several."""
+    values = {at(tensor) for tensor in tensors}
     return values.pop() if len(values) == 1 else None
 
 

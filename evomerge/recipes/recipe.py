@@ -90,7 +90,7 @@ class Recipe:
             raise UsageError(f"recipe: vocabulary {self.vocabulary!r} is none of {', '.join(VOCABULARIES)}")
         object.__setattr__(self, "experts", dict(sorted(self.experts.items())))
         parameters = {}
-        for name, by_expert in sorted(self.parameters.items()):
+        for name, by_expert in sorted(self.parameters.items(), key=_name):
             by_expert = _by_expert(by_expert, self.experts)
             refuse_unknown(by_expert, self.experts, f"recipe: parameter {name!r} by expert")
             missing = [label for label in self.experts if label not in by_expert]
@@ -98,7 +98,7 @@ class Recipe:
                 raise UsageError(f"recipe: parameter {name!r} has no value for expert {missing[0]!r}")
             parameters[name] = {label: _groups(by_expert[label], f"{name}.{label}") for label in self.experts}
         object.__setattr__(self, "parameters", parameters)
-        options = {name: _groups(values, name) for name, values in sorted(self.options.items())}
+        options = {name: _groups(values, name) for name, values in sorted(self.options.items(), key=_name)}
         object.__setattr__(self, "options", options)
         _check_passthrough(options.get(PASSTHROUGH, {}), self.experts)
 
@@ -186,6 +186,10 @@ class Recipe:
             raise UsageError(f"{path}: {error}") from None
 
 
+def _name(item: tuple[Any, Any]) -> str:
+    return str(item[0])
+
+
 def _by_expert(values: Any, experts: Mapping[str, str]) -> Mapping[str, Any]:
     """Return `values` as expert -> value, a plain value or a shape standing for every expert."""
     by_expert = isinstance(values, Mapping) and (SHAPE not in values or SHAPE in experts)
@@ -200,8 +204,8 @@ def _groups(values: Any, where: str) -> dict[str, Value]:
         values = expand(values, f"recipe: {where}")
     if not values:
         raise UsageError(f"recipe: {where} has no value")
-    result = {}
-    for group, value in sorted(values.items()):
+    result: dict[str, Value] = {}
+    for group, value in sorted(values.items(), key=_name):
         parse_group(str(group))
         if isinstance(value, bool | str):
             result[str(group)] = value
@@ -217,6 +221,10 @@ def _check_passthrough(values: GroupValues, experts: Mapping[str, str]) -> None:
     models = (BASE, *experts)
     for group, label in values.items():
         if label not in ("", *models):
-            raise UsageError(f"recipe: {PASSTHROUGH}.{group}: there is no model {label!r}; {nearest(str(label), models)}")
+            raise UsageError(
+                f"recipe: {PASSTHROUGH}.{group}: there is no model {label!r}; {nearest(str(label), models)}"
+            )
         if label == BASE and BASE in experts:
-            raise UsageError(f"recipe: {PASSTHROUGH}.{group}: 'base' is also an expert's label; give the expert another")
+            raise UsageError(
+                f"recipe: {PASSTHROUGH}.{group}: 'base' is also an expert's label; give the expert another"
+            )

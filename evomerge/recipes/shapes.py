@@ -65,9 +65,7 @@ def gradient(layers: int, *, anchors: Sequence[float]) -> dict[str, float]:
     return _groups(inside, first=anchors[0], last=anchors[-1])
 
 
-def swap(
-    layers: int, *, bottom: int, top: int, ends: float, middle: float, transition: int = 1
-) -> dict[str, float]:
+def swap(layers: int, *, bottom: int, top: int, ends: float, middle: float, transition: int = 1) -> dict[str, float]:
     """Return Layer Swapping (Bandarkar et al., 2410.01335) for one expert.
 
     The language expert has the weight 1 at the ends and 0 in the middle, the other one 0 and 1; both one half in the
@@ -104,13 +102,13 @@ def expand(data: Mapping[str, Any], where: str) -> dict[str, float]:
 
 
 def _lines(data: Mapping[str, Any], where: str) -> dict[str, float]:
-    _keys(data, ("layers", "alpha", "beta"), where)
+    _check_keys(data, ("layers", "alpha", "beta"), where)
     layers = whole(data["layers"], f"{where}: layers", least=2)
     return lines(layers, alpha=_number(data, "alpha", where), beta=_number(data, "beta", where))
 
 
 def _gradient(data: Mapping[str, Any], where: str) -> dict[str, float]:
-    _keys(data, ("layers", "anchors"), where)
+    _check_keys(data, ("layers", "anchors"), where)
     layers, anchors = whole(data["layers"], f"{where}: layers", least=2), data["anchors"]
     if not isinstance(anchors, Sequence) or isinstance(anchors, str) or len(anchors) < 2:
         raise UsageError(f"{where}: anchors must be a list of two numbers or more, not {anchors!r}")
@@ -118,7 +116,7 @@ def _gradient(data: Mapping[str, Any], where: str) -> dict[str, float]:
 
 
 def _swap(data: Mapping[str, Any], where: str) -> dict[str, float]:
-    _keys(data, ("layers", "bottom", "top", "ends", "middle"), where, optional=("transition",))
+    _check_keys(data, ("layers", "bottom", "top", "ends", "middle"), where, optional=("transition",))
     layers = whole(data["layers"], f"{where}: layers", least=1)
     bottom, top, transition = (whole(data.get(key, 1), f"{where}: {key}") for key in ("bottom", "top", "transition"))
     if bottom + top + 2 * transition > layers:
@@ -150,15 +148,15 @@ def whole(value: Any, where: str, *, least: int = 0) -> int:
     return value
 
 
-def _number(data: Mapping[str, Any], key: str, where: str) -> float:
-    return number(data[key], f"{where}: {key}")
-
-
-def _keys(data: Mapping[str, Any], needed: Sequence[str], where: str, optional: Sequence[str] = ()) -> None:
+def _check_keys(data: Mapping[str, Any], needed: Sequence[str], where: str, *, optional: Sequence[str] = ()) -> None:
     refuse_unknown(data, (SHAPE, *needed, *optional), where)
     for key in needed:
         if key not in data:
             raise UsageError(f"{where}: needs {', '.join(needed)}; {key} is missing")
+
+
+def _number(data: Mapping[str, Any], key: str, where: str) -> float:
+    return number(data[key], f"{where}: {key}")
 
 
 def _groups(inside: Sequence[float], *, first: float, last: float) -> dict[str, float]:

@@ -4,80 +4,54 @@
     granularity: 2            # global | layer | k layers a block
     split: false              # attention / mlp / rest apart
     own: [embeddings, norms, head]
-    parameters:
+    parameters:               # searched for each expert
       weight: {low: 0.0, high: 1.5}
       drop_rate: {low: 0.0, high: 0.9, granularity: global}
-    options:
-      lambda: 1.0             # a plain number is fixed; {low, high} is searched, one value for the whole model
+    options:                  # searched for all experts together: one value for the whole model, unless
+      lambda: {low: 0.5, high: 2.0}
+      t: {low: 0.0, high: 1.0, granularity: layer}    # granularity, split or own is given here
+      rescale: {choices: [inv_keep, l1]}
+
+A plain value, or a value for each of some groups (`passthrough: {head: base}`), is fixed: the same in every candidate.
+A shape (`shapes.py`) is searched by its few numbers instead of a value for each group; a number of lines may be fixed,
+or have bounds of its own instead of the shape's `low` and `high`:
+
+      weight: {shape: lines, alpha: {low: 0.0, high: 1.0}, beta: {low: 0.0, high: 1.0}}
+      weight: {shape: gradient, anchors: 4, low: 0.0, high: 1.5}
 
 A parameter that a chosen method does not know is left out of the recipe. This file knows nothing about optimizers or
-scores, and about methods only the names of their parameters.
+scores, and about methods only the names and defaults of their parameters.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-from evomerge.errors import UsageError, refuse_unknown
-from evomerge.recipes.groups import ALL, OUTSIDE, Layout, parse_group
-from evomerge.recipes.recipe import Recipe, Value
+from evomerge.errors import UsageError, nearest, refuse_unknown
+from evomerge.recipes import shapes
+from evomerge.recipes.dimension import Dimension
+from evomerge.recipes.groups import ALL, OUTSIDE, Layout, parse_group, value_at
+from evomerge.recipes.profiles import At, ByGroup, ByShape, Curve, Fixed, Profile
+from evomerge.recipes.recipe import PASSTHROUGH, GroupValues, Recipe, Value
 
 _KEYS = ("methods", "granularity", "split", "own", "parameters", "options")
-_RANGE_KEYS = ("low", "high", "granularity", "split", "own")
+_DIVIDING = ("granularity", "split", "own")
+_RANGE_KEYS = ("low", "high", *_DIVIDING)
+_CHOICE_KEYS = ("choices", *_DIVIDING)
 
-# A recipe that lacks one of these parameters does the same as one that sets it to this value.
+# A method that, with its extra parameters at `NEUTRAL`, builds the same bits as others: with nothing dropped, neither
+# how survivors are rescaled nor which elements would go first (epsilon, gamma) plays a part.
+SPECIAL_CASE_OF: Mapping[str, tuple[str, ...]] = {"task_arithmetic": ("dare_linear", "breadcrumbs", "della_linear")}
 NEUTRAL: Mapping[str, float] = {"drop_rate": 0.0}
-# A method that, with its extra parameters neutral, builds the same bits as another.
-SPECIAL_CASE_OF: Mapping[str, str] = {"task_arithmetic": "dare_linear"}
 
 
 @dataclass(frozen=True)
-class Dimension:
-    """One coordinate of the search: what an optimizer sees of a merge parameter.
-
-    Attributes:
-        name: unique, readable: `weight.math.layers.0-1`.
-        parameter: `weight`, `drop_rate`, an option's name, or `method`.
-        expert: label of the expert, or None for options and the method.
-        group: the group of tensors, or None for options and the method.
-        low, high: bounds of the value; 0 and 1 for a choice.
-        choices: the values of a categorical dimension, else empty. The unit interval is cut into equal parts.
-    """
+class _Entry:
+    """A parameter of one expert, or an option (expert None)."""
 
     name: str
-    parameter: str
-    expert: str | None = None
-    group: str | None = None
-    low: float = 0.0
-    high: float = 1.0
-    choices: tuple[str, ...] = ()
-
-    @property
-    def layer(self) -> float | None:
-        """The middle layer of the group, or None where it has no place among the layers."""
-        parsed = parse_group(self.group) if self.group else None
-        if parsed is None or parsed.first is None or parsed.last is None:
-            return None
-        return (parsed.first + parsed.last) / 2
-
-    def value(self, u: float) -> Value:
-        """Map a unit coordinate to a value; coordinates outside [0, 1] are a `ValueError`."""
-        if not 0.0 <= u <= 1.0:
-            raise ValueError(f"{self.name}: coordinate {u} is outside [0, 1]")
-        if self.choices:
-            return self.choices[min(int(u * len(self.choices)), len(self.choices) - 1)]
-        # min/max: rounding must not leave the bounds
-        return min(max(self.low + u * (self.high - self.low), self.low), self.high)
-
-    def unit(self, value: Value) -> float | None:
-        """Map a value to its unit coordinate (the middle of its part for a choice); None if it is out of bounds."""
-        if self.choices:
-            return (self.choices.index(str(value)) + 0.5) / len(self.choices) if value in self.choices else None
-        if not isinstance(value, float) or not self.low <= value <= self.high:
-            return None
-        return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
+    expert: str | None
+    profile: Profile
 
 
 class SearchSpace:
@@ -88,9 +62,10 @@ class SearchSpace:
         experts: label -> reference.
         layout: the tensors of the models.
         config: plain data with the keys shown at the head of this file; unknown keys are a `UsageError`.
-        method_parameters: method -> names of the per-expert parameters and options it knows.
+        method_parameters: method -> per-expert parameter or option -> its default, None if a recipe must set it.
         seed: mask seed of every recipe of the search.
         dtype: dtype of every recipe.
+        vocabulary: whose tokens every recipe's model has.
     """
 
     def __init__(
@@ -100,50 +75,33 @@ class SearchSpace:
         experts: Mapping[str, str],
         layout: Layout,
         config: Mapping[str, Any],
-        method_parameters: Mapping[str, Iterable[str]],
+        method_parameters: Mapping[str, Mapping[str, Value | None]],
         seed: int = 0,
         dtype: str = "bfloat16",
+        vocabulary: str = "same",
     ) -> None:
         refuse_unknown(config, _KEYS, "space")
         self.base, self.experts, self.layout = base, dict(sorted(experts.items())), layout
-        self.seed, self.dtype = seed, dtype
+        self.seed, self.dtype, self.vocabulary = seed, dtype, vocabulary
         self.methods = tuple(config.get("methods", ["dare_linear"]))
         if not self.methods:
             raise UsageError("space: methods is empty; name at least one")
         refuse_unknown(self.methods, method_parameters, "space.methods")
-        self._knows = {method: frozenset(method_parameters[method]) for method in self.methods}
-        known = frozenset().union(*self._knows.values())
+        self._defaults = method_parameters
         parameters, options = config.get("parameters") or {}, config.get("options") or {}
+        known = {name for method in self.methods for name in method_parameters[method]}
         refuse_unknown([*parameters, *options], known, "space: " + "/".join(self.methods))
-        self._fixed_parameters: dict[str, Value] = {}
-        self._fixed_options: dict[str, Value] = {}
-        dimensions: list[Dimension] = []
-        if len(self.methods) > 1:
-            dimensions.append(Dimension("method", "method", choices=self.methods))
-        for name, bounds in parameters.items():
-            if not isinstance(bounds, Mapping):
-                self._fixed_parameters[name] = _number(bounds, f"space.parameters.{name}")
-                continue
-            low, high = _bounds(bounds, f"space.parameters.{name}")
-            groups = layout.divide(
-                bounds.get("granularity", config.get("granularity", "global")),
-                split=bool(bounds.get("split", config.get("split", False))),
-                own=tuple(bounds.get("own", config.get("own", OUTSIDE))),
-            )
-            dimensions += [
-                Dimension(f"{name}.{expert}.{group}", name, expert, group, low, high)
-                for expert in self.experts
-                for group in groups
-            ]
-        for name, bounds in options.items():
-            if isinstance(bounds, Mapping):
-                low, high = _bounds(bounds, f"space.options.{name}")
-                dimensions.append(Dimension(name, name, low=low, high=high))
-            else:
-                self._fixed_options[name] = bounds if isinstance(bounds, bool | str) else _number(bounds, name)
-        if not dimensions:
+        self._choice = Dimension("method", "method", choices=self.methods) if len(self.methods) > 1 else None
+        self._entries = [
+            _Entry(name, expert, self._profile(name, expert, data, config))
+            for name, data in parameters.items()
+            for expert in self.experts
+        ]
+        self._entries += [_Entry(name, None, self._profile(name, None, data, config)) for name, data in options.items()]
+        found = [dimension for entry in self._entries for dimension in entry.profile.dimensions]
+        self.dimensions: tuple[Dimension, ...] = (*([self._choice] if self._choice else []), *found)
+        if not self.dimensions:
             raise UsageError("space: nothing to search; give at least one parameter a {low, high}")
-        self.dimensions: tuple[Dimension, ...] = tuple(dimensions)
 
     def __len__(self) -> int:
         """The number of dimensions."""
@@ -153,121 +111,233 @@ class SearchSpace:
         """Return the recipe at a point of the unit cube (len(self) coordinates)."""
         if len(vector) != len(self):
             raise ValueError(f"expected {len(self)} coordinates, got {len(vector)}")
-        method = self.methods[0]
-        parameters: dict[str, dict[str, dict[str, Value]]] = {
-            name: {expert: {ALL: value} for expert in self.experts} for name, value in self._fixed_parameters.items()
-        }
-        options: dict[str, dict[str, Value]] = {name: {ALL: value} for name, value in self._fixed_options.items()}
-        for dimension, u in zip(self.dimensions, vector, strict=True):
-            value = dimension.value(u)
-            if dimension.parameter == "method":
-                method = str(value)
-            elif dimension.expert is None:
-                options[dimension.parameter] = {ALL: value}
+        values = [dimension.value(u) for dimension, u in zip(self.dimensions, vector, strict=True)]
+        method = str(values.pop(0)) if self._choice else self.methods[0]
+        parameters: dict[str, dict[str, GroupValues]] = {}
+        options: dict[str, GroupValues] = {}
+        for entry in self._entries:
+            count = len(entry.profile.dimensions)
+            own, values = values[:count], values[count:]
+            if entry.name not in self._defaults[method]:
+                continue
+            groups = entry.profile.groups(own)
+            if entry.expert is None:
+                options[entry.name] = groups
             else:
-                assert dimension.group is not None
-                by_expert = parameters.setdefault(dimension.parameter, {expert: {} for expert in self.experts})
-                by_expert[dimension.expert][dimension.group] = value
-        knows = self._knows[method]
-        return Recipe(
-            method=method,
-            base=self.base,
-            experts=self.experts,
-            parameters={name: value for name, value in parameters.items() if name in knows},
-            options={name: value for name, value in options.items() if name in knows},
-            dtype=self.dtype,
-            seed=self.seed,
-        )
+                parameters.setdefault(entry.name, {})[entry.expert] = groups
+        return self._made(method, parameters, options)
 
     def uniform(self, method: str, weights: Mapping[str, float]) -> Recipe:
-        """Return the recipe that gives each expert one weight everywhere (label -> weight)."""
-        return Recipe(
-            method=method,
-            base=self.base,
-            experts=self.experts,
-            parameters={"weight": {expert: {ALL: weights[expert]} for expert in self.experts}},
-            dtype=self.dtype,
-            seed=self.seed,
-        )
+        """Return the recipe that gives each expert one weight everywhere (label -> weight).
+
+        A method without weights gets none.
+        """
+        weighted = "weight" in self._defaults.get(method, {"weight": None})
+        by_expert = {expert: {ALL: weights[expert]} for expert in self.experts}
+        return self._made(method, {"weight": by_expert} if weighted else {}, {})
+
+    def probes(self) -> list[Recipe]:
+        """Return recipes in which every method, every choice and both bounds of every dimension occur.
+
+        If these have only values that their methods take, so has every recipe of the space.
+        """
+        most = max(2, *(len(dimension.choices) for dimension in self.dimensions))
+        made = []
+        for method in range(len(self.methods)):
+            for turn in range(most):
+                vector = [
+                    (turn % len(d.choices) + 0.5) / len(d.choices) if d.choices else float(turn > 0)
+                    for d in self.dimensions
+                ]
+                if self._choice:
+                    vector[0] = (method + 0.5) / len(self.methods)
+                made.append(self.recipe(vector))
+        return made
 
     def vector(self, recipe: Recipe) -> tuple[float, ...] | None:
         """Return the point of the unit cube where `recipe` lies, or None if it lies outside this space.
 
         The inverse of `recipe`, up to rounding; also finds recipes written with other groups or with a special case of
         the method (task arithmetic is DARE with nothing dropped), so that baselines can be told to an optimizer.
+        Dimensions that the recipe's method does not know are in the middle, or where they are neutral.
         """
-        method = recipe.method if recipe.method in self.methods else SPECIAL_CASE_OF.get(recipe.method, "")
-        same = (self.base, self.experts, self.seed, self.dtype)
-        if method not in self.methods or (recipe.base, recipe.experts, recipe.seed, recipe.dtype) != same:
+        candidates = (recipe.method, *SPECIAL_CASE_OF.get(recipe.method, ()))
+        method = next((name for name in candidates if name in self.methods), None)
+        same = (self.base, self.experts, self.seed, self.dtype, self.vocabulary)
+        if method is None or (recipe.base, recipe.experts, recipe.seed, recipe.dtype, recipe.vocabulary) != same:
             return None
+        units = [] if self._choice is None else [self._choice.unit(method)]
         try:
-            for name, value in self._fixed_parameters.items():
-                if name in self._knows[method]:
-                    for expert in self.experts:
-                        if self._value_over(recipe, name, expert, self.layout.tensors) != value:
-                            return None
-            if any(recipe.options.get(n, {ALL: v}) != {ALL: v} for n, v in self._fixed_options.items()):
+            if not self._rest_is_default(recipe, method):
                 return None
-            units: list[float] = []
-            for dimension in self.dimensions:
-                unit = self._unit(recipe, dimension, method)
-                if unit is None:
+            for entry in self._entries:
+                found = self._units(recipe, entry, method)
+                if found is None:
                     return None
-                units.append(unit)
-        except KeyError:
+                units += found
+        except UsageError:  # a tensor in no group, or in two
             return None
-        return tuple(units)
+        return tuple(unit for unit in units if unit is not None)
 
-    def _unit(self, recipe: Recipe, dimension: Dimension, method: str) -> float | None:
-        if dimension.parameter == "method":
-            return dimension.unit(method)
-        if dimension.expert is None:
-            return dimension.unit(recipe.options[dimension.parameter][ALL])
-        tensors = self._tensors_of[dimension.name]
-        value = self._value_over(recipe, dimension.parameter, dimension.expert, tensors)
-        if value is None:
-            return None
-        unit = dimension.unit(value)
-        return 0.5 if unit is None and dimension.parameter not in self._knows[method] else unit
+    # ---- from configuration to profiles --------------------------------------------------------------------------
 
-    def _value_over(self, recipe: Recipe, name: str, expert: str, tensors: Iterable[str]) -> Value | None:
-        """The one value that a parameter has on all of `tensors`, or None if it has several."""
-        if name not in recipe.parameters:
-            return NEUTRAL[name]
-        values = {recipe.parameter(name, expert, tensor) for tensor in tensors}
-        return values.pop() if len(values) == 1 else None
+    def _profile(self, name: str, expert: str | None, data: Any, config: Mapping[str, Any]) -> Profile:
+        where = f"space.{'options' if expert is None else 'parameters'}.{name}"
+        stem = name if expert is None else f"{name}.{expert}"
+        if not isinstance(data, Mapping):
+            return Fixed({ALL: _value(data, where, text=expert is None)}, self.layout)
+        if data and all(_is_group(key) for key in data):
+            values = {group: _value(value, f"{where}.{group}", text=expert is None) for group, value in data.items()}
+            return Fixed(values, self.layout, elsewhere="" if name == PASSTHROUGH else None)
+        if shapes.SHAPE in data:
+            return self._shape(name, expert, stem, data, where)
+        low, high = 0.0, 1.0
+        choices: tuple[Value, ...] = ()
+        if "choices" in data:
+            choices = _choices(data, where, text=expert is None)
+        else:
+            refuse_unknown(data, _RANGE_KEYS, where)
+            low, high = _bounds(data, where)
+        if expert is None and not any(key in data for key in _DIVIDING):
+            groups: list[str | None] = [None]
+        else:
+            groups = [
+                *self.layout.divide(
+                    data.get("granularity", "global" if expert is None else config.get("granularity", "global")),
+                    split=bool(data.get("split", config.get("split", False))),
+                    own=tuple(data.get("own", config.get("own", OUTSIDE))),
+                )
+            ]
+        return ByGroup(
+            tuple(
+                Dimension(stem if group is None else f"{stem}.{group}", name, expert, group, low, high, choices)
+                for group in groups
+            ),
+            self.layout,
+        )
 
-    @cached_property
-    def _tensors_of(self) -> dict[str, list[str]]:
-        """Dimension name -> the tensors it governs (those of `all` are what the other groups leave)."""
-        result: dict[str, list[str]] = {}
-        for dimension in self.dimensions:
-            if dimension.group is None:
-                continue
-            siblings = {
-                d.group
-                for d in self.dimensions
-                if (d.parameter, d.expert) == (dimension.parameter, dimension.expert) and d.group not in (None, ALL)
-            }
-            members = self.layout.members(dimension.group)
-            if dimension.group == ALL:
-                taken = {t for sibling in siblings for t in self.layout.members(str(sibling))}
-                members = [t for t in members if t not in taken]
-            result[dimension.name] = members
-        return result
+    def _shape(self, name: str, expert: str | None, stem: str, data: Mapping[str, Any], where: str) -> ByShape:
+        shape, layers = data[shapes.SHAPE], self.layout.layers
+        if shape not in _SHAPE_KEYS:
+            hint = "search each value instead (granularity: layer)" if shape == "swap" else nearest(shape, _SHAPE_KEYS)
+            raise UsageError(f"{where}: shape {shape!r} cannot be searched; {hint}")
+        where = f"{where}: shape {shape}"
+        refuse_unknown(data, (shapes.SHAPE, *_SHAPE_KEYS[shape], "low", "high"), where)
+        if layers < 2:
+            raise UsageError(f"{where}: needs two layers, and the models have {layers}")
+        bounds = {key: data[key] for key in ("low", "high") if key in data}
+        if shape == "lines":
+            curve, numbers = _lines(layers), {key: data.get(key, bounds) for key in _SHAPE_KEYS[shape]}
+        else:
+            anchors = shapes.whole(data.get("anchors"), f"{where}: anchors", least=2)
+            if anchors > layers:
+                raise UsageError(f"{where}: {anchors} anchors are more than the models' {layers} layers")
+            curve, numbers = _gradient(layers), {f"anchors.{anchor}": bounds for anchor in range(anchors)}
+        made: list[Dimension | float] = []
+        for key, number in numbers.items():
+            if isinstance(number, Mapping):
+                refuse_unknown(number, ("low", "high"), f"{where}: {key}")
+                low, high = _bounds(number, f"{where}: {key}")
+                made.append(Dimension(f"{stem}.{key}", name, expert, None, low, high))
+            else:
+                made.append(shapes.number(number, f"{where}: {key}"))
+        return ByShape(tuple(made), curve, self.layout)
+
+    # ---- from recipes to vectors ---------------------------------------------------------------------------------
+
+    def _made(
+        self, method: str, parameters: Mapping[str, Mapping[str, GroupValues]], options: Mapping[str, GroupValues]
+    ) -> Recipe:
+        return Recipe(
+            method=method,
+            base=self.base,
+            experts=self.experts,
+            parameters=parameters,
+            options=options,
+            dtype=self.dtype,
+            vocabulary=self.vocabulary,
+            seed=self.seed,
+        )
+
+    def _units(self, recipe: Recipe, entry: _Entry, method: str) -> list[float | None] | None:
+        """The coordinates of an entry's dimensions; None if the recipe has values that the entry cannot have."""
+        middle: list[float | None] = [0.5] * len(entry.profile.dimensions)
+        by_expert = recipe.options if entry.expert is None else recipe.parameters
+        if entry.name in by_expert:
+            at = _at(recipe, entry.name, entry.expert)
+        else:
+            known = self._defaults.get(recipe.method, {})
+            default = known[entry.name] if entry.name in known else NEUTRAL.get(entry.name)
+            if default is None:
+                return None if entry.name in known else middle
+            at = _constant(default)
+        units = entry.profile.units(at)
+        if units is None and entry.name not in self._defaults[method]:
+            return middle
+        return None if units is None else list(units)
+
+    def _rest_is_default(self, recipe: Recipe, method: str) -> bool:
+        """Whether all that the recipe sets and this space never does is as it would be where it is not set."""
+        entries = {entry.name for entry in self._entries}
+        settings: list[tuple[str, str | None]] = [
+            (name, expert) for name, by_expert in recipe.parameters.items() for expert in by_expert
+        ]
+        settings += [(name, None) for name in recipe.options]
+        return all(
+            _at(recipe, name, expert)(tensor) == self._defaults[method].get(name)
+            for name, expert in settings
+            if name not in entries
+            for tensor in self.layout.tensors
+        )
+
+
+_SHAPE_KEYS: Mapping[str, tuple[str, ...]] = {"lines": ("alpha", "beta"), "gradient": ("anchors",)}
+
+
+def _lines(layers: int) -> Curve:
+    return lambda values: shapes.lines(layers, alpha=values[0], beta=values[1])
+
+
+def _gradient(layers: int) -> Curve:
+    return lambda values: shapes.gradient(layers, anchors=values)
+
+
+def _at(recipe: Recipe, name: str, expert: str | None) -> At:
+    groups = recipe.options[name] if expert is None else recipe.parameters[name][expert]
+    if name == PASSTHROUGH:  # it names the tensors it is about, the others are merged
+        groups = {ALL: "", **groups}
+    return lambda tensor: value_at(groups, tensor)
+
+
+def _constant(value: Value) -> At:
+    return lambda tensor: value
+
+
+def _is_group(name: Any) -> bool:
+    try:
+        parse_group(str(name))
+    except UsageError:
+        return False
+    return True
 
 
 def _bounds(data: Mapping[str, Any], where: str) -> tuple[float, float]:
-    refuse_unknown(data, _RANGE_KEYS, where)
     if "low" not in data or "high" not in data:
         raise UsageError(f"{where}: needs both low and high")
-    low, high = _number(data["low"], f"{where}.low"), _number(data["high"], f"{where}.high")
+    low, high = shapes.number(data["low"], f"{where}.low"), shapes.number(data["high"], f"{where}.high")
     if not low < high:
         raise UsageError(f"{where}: low {low} must be below high {high}")
     return low, high
 
 
-def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UsageError(f"{where}: {value!r} is not a finite number")
-    return float(value)
+def _choices(data: Mapping[str, Any], where: str, *, text: bool) -> tuple[Value, ...]:
+    refuse_unknown(data, _CHOICE_KEYS, where)
+    found = data["choices"]
+    if not isinstance(found, Sequence) or isinstance(found, str) or len(found) < 2:
+        raise UsageError(f"{where}: choices must be a list of two values or more, not {found!r}")
+    return tuple(_value(choice, f"{where}: choices", text=text) for choice in found)
+
+
+def _value(value: Any, where: str, *, text: bool) -> Value:
+    """Return a value as a recipe has it; options may also be true, false or texts."""
+    return value if text and isinstance(value, bool | str) else shapes.number(value, where)

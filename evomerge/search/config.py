@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from evomerge.errors import UsageError, refuse_unknown
+from evomerge.merging.residence import MEMORIES
 
 #: Parts of the configuration that may change between two starts of one run.
 FREE_TO_CHANGE = ("budget", "workers", "name", "selection.finalists", "selection.chosen")
@@ -17,11 +18,12 @@ FREE_TO_CHANGE = ("budget", "workers", "name", "selection.finalists", "selection
 
 @dataclass(frozen=True)
 class Models:
-    """Base, experts and the type of the merged model."""
+    """Base, experts, the type of the merged model, and whose tokens it has where tokenizers differ."""
 
     base: str
     experts: Mapping[str, str]
     dtype: str = "bfloat16"
+    vocabulary: str = "same"
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Workers:
-    """Who scores."""
+    """Who scores, and where a worker keeps the models' weights: auto, resident, pinned or files."""
 
     name: str
+    memory: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,8 @@ class SearchConfig:
                 raise UsageError(f"baselines.grid: {weight!r} is not a number")
         if self.workers.name != "in_process":
             raise UsageError(f"workers.name: {self.workers.name!r} is unknown; known: in_process")
+        if self.workers.memory not in ("auto", *MEMORIES):
+            raise UsageError(f"workers.memory: {self.workers.memory!r} is none of auto, {', '.join(MEMORIES)}")
 
 
 def differing_key(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

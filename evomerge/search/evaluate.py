@@ -16,7 +16,7 @@ from evomerge.merging import MergeEngine, check
 from evomerge.recipes import Recipe
 from evomerge.reporting.statistics import mean_interval
 from evomerge.reporting.tables import percent, print_table
-from evomerge.search.start import pick_device, pick_items
+from evomerge.search.start import load_live, pick_device, pick_items
 
 EVALUATION_VERSION = 1
 
@@ -59,9 +59,9 @@ def evaluate(
         key = hashlib.sha256(str(path).encode()).hexdigest()[:16]
         backend = TransformersBackend(live, tokenizer, batch_size=batch_size)
     else:
-        pool = ModelPool.open(recipe.base, recipe.experts)
+        pool = ModelPool.open(recipe.base, recipe.experts, vocabulary=recipe.vocabulary)
         check(recipe, pool.layout)
-        live, tokenizer = load_model(pool.base.path, dtype=dtype, device=where)
+        live, tokenizer = load_live(pool, dtype=dtype, device=where)
         backend = TransformersBackend(live, tokenizer, batch_size=batch_size)
         MergeEngine(pool, live, on_change=backend.weights_changed).apply(recipe)
         key = recipe.hash

@@ -41,7 +41,7 @@ class Watch:
         if self._resumed is None:
             self._resumed = len(done)
             if done:
-                self._print(f"resumed: {len(done)} models were scored before")
+                self.say(f"resumed: {len(done)} models were scored before")
         for trial in record.trials.values():
             for split in trial.scores:
                 if (trial.number, split) not in self._seen:
@@ -49,7 +49,7 @@ class Watch:
                     self._announce(record, trial, split, len(done))
             if trial.failure and (trial.number, "failed") not in self._seen:
                 self._seen.add((trial.number, "failed"))
-                self._print(f"{trial.name:>16}  failed ({trial.failure.kind}): {trial.failure.message}")
+                self.say(f"{trial.name:>16}  failed ({trial.failure.kind}): {trial.failure.message}")
 
     def close(self) -> None:
         """Take the bar away."""
@@ -70,7 +70,7 @@ class Watch:
             note += f"  {left}" if left else ""
             if trial.kind == "candidate" and self._improves(record, trial):
                 note += "  best so far"
-        self._print(f"{trial.name:>16}  {split:<9}  {scores}{note}")
+        self.say(f"{trial.name:>16}  {split:<9}  {scores}{note}")
         if self._bar:
             self._bar.update(self._task, completed=done, description=f"searching {self._left(done)}")
 
@@ -91,7 +91,8 @@ class Watch:
         seconds = round(pace * max(self.planned - done, 0))
         return f"{done}/{self.planned}, {seconds // 60}:{seconds % 60:02d} left"
 
-    def _print(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Print a line, above the bar if there is one."""
         if self._bar:
             self._bar.console.print(line, highlight=False, markup=False)
         else:

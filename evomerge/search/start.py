@@ -8,15 +8,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evomerge.checkpoints import ModelPool
 from evomerge.errors import UsageError
 from evomerge.evaluation import EvalTask, Evaluator, OutcomeStore, TransformersBackend, load_model, load_tasks
 from evomerge.evaluation.types import SPLITS, Split
-from evomerge.merging import METHODS, MergeEngine, check, parameter_names
+from evomerge.merging import METHODS, MergeEngine, check, parameter_defaults
+from evomerge.merging.residence import Memory
+from evomerge.merging.settings import check_values
 from evomerge.recipes import SearchSpace
 from evomerge.search.baselines import baselines
 from evomerge.search.config import Evaluation, SearchConfig
@@ -40,16 +44,19 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
 
     Returns the best candidate's mean normalised score on the selection split.
     """
-    pool = ModelPool.open(config.models.base, config.models.experts)
+    pool = ModelPool.open(config.models.base, config.models.experts, vocabulary=config.models.vocabulary)
     space = SearchSpace(
         base=config.models.base,
         experts=config.models.experts,
         layout=pool.layout,
         config=config.space,
-        method_parameters={name: parameter_names(name) for name in METHODS},
+        method_parameters={name: parameter_defaults(name) for name in METHODS},
         seed=config.mask_seed,
         dtype=config.models.dtype,
+        vocabulary=config.models.vocabulary,
     )
+    for probe in space.probes():
+        check_values(probe, pool.layout)
     check(space.recipe([0.5] * len(space)), pool.layout)
     tasks = load_tasks(config.tasks, split_seed=config.evaluation.split_seed)
     items = {split: pick_items(tasks, split, getattr(config.items, split)) for split in SPLITS}
@@ -65,14 +72,17 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     ledger = Ledger(directory.ledger)
     store = OutcomeStore(directory.outcomes, read_also=inherited)
 
-    def scorer(device: str) -> Scorer:
-        return Scorer(*load_scorer(pool, tasks, config.evaluation, device, store))
-
-    workers = InProcessPool()
-    workers.start(scorer, [pick_device(config.evaluation.device)])
     starting = baselines(space, config.baselines.grid)
     planned = None if config.budget.candidates is None else len(starting) + config.budget.candidates
     watch = Watch(planned)
+
+    def scorer(device: str) -> Scorer:
+        engine, evaluator = load_scorer(pool, tasks, config.evaluation, device, store, config.workers.memory)
+        watch.say(f"models: {engine.residence.reason}")
+        return Scorer(engine, evaluator)
+
+    workers = InProcessPool()
+    workers.start(scorer, [pick_device(config.evaluation.device)])
     try:
         search = Search(
             config,
@@ -100,14 +110,34 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
 
 
 def load_scorer(
-    pool: ModelPool, tasks: Mapping[str, EvalTask], evaluation: Evaluation, device: str, store: OutcomeStore | None
+    pool: ModelPool,
+    tasks: Mapping[str, EvalTask],
+    evaluation: Evaluation,
+    device: str,
+    store: OutcomeStore | None,
+    memory: str = "auto",
 ) -> tuple[MergeEngine, Evaluator]:
     """Load a model to live in, and build the engine that writes into it and the evaluator that scores it."""
-    model, tokenizer = load_model(pool.base.path, dtype=evaluation.dtype, device=device)
+    model, tokenizer = load_live(pool, dtype=evaluation.dtype, device=device)
     backend = TransformersBackend(model, tokenizer, batch_size=evaluation.batch_size)
-    engine = MergeEngine(pool, model, on_change=backend.weights_changed)
+    kept = None if memory == "auto" else cast(Memory, memory)
+    engine = MergeEngine(pool, model, on_change=backend.weights_changed, memory=kept)
     evaluator = Evaluator(tasks, backend, allow_code_execution=evaluation.allow_code_execution, store=store)
     return engine, evaluator
+
+
+def load_live(pool: ModelPool, *, dtype: str, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a model that merges of this pool can be written into, with the tokenizer that they have.
+
+    That is the base, unless the vocabulary is another: then a model of the merged shape, whose weights mean nothing
+    until a merge is written.
+    """
+    if pool.vocabulary == "same":
+        return load_model(pool.base.path, dtype=dtype, device=device)
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(pool.config), encoding="utf-8")
+        pool.save_tokenizer(folder)
+        return load_model(folder, dtype=dtype, device=device, weights=False)
 
 
 def pick_items(

@@ -187,6 +187,20 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "list for a pattern": (lambda p: edit_config(p, rank_pattern=["q_proj"]), "must map module names"),
     "bad pattern": (lambda p: edit_config(p, alpha_pattern={"(": 2}), "no regular expression"),
     "other rank": (lambda p: edit_config(p, r=8), "has rank 4, unlike adapter_config.json"),
+    "flags in a pattern": (lambda p: edit_config(p, alpha_pattern={"(?i)q": 2}), "no regular expression"),
+    "rank zero": (
+        lambda p: (
+            edit_config(p, r=0),
+            _tensors(
+                lambda t: t.update({f"{Q0}.lora_A.weight": torch.ones(0, 32), f"{Q0}.lora_B.weight": torch.ones(32, 0)})
+            )(p),
+        ),
+        "has rank [04], unlike adapter_config.json",
+    ),
+    "a vector for a matrix": (
+        _tensors(lambda t: t.update({f"{Q0}.lora_A.weight": torch.ones(32)})),
+        "lacks one of its two matrices",
+    ),
     "bad config": (lambda p: (p / "adapter_config.json").write_text("{"), "cannot be read as JSON"),
     "no weights": (lambda p: (p / WEIGHTS).unlink(), f"has no {WEIGHTS}"),
     "truncated": (lambda p: (p / WEIGHTS).write_bytes((p / WEIGHTS).read_bytes()[:-8]), "truncated"),

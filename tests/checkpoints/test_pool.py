@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaForCausalLM
+from transformers import AutoConfig, LlamaForCausalLM
 
 from evomerge.checkpoints import ModelPool
+from evomerge.checkpoints.live import live_tensors
 from evomerge.errors import UsageError
+from tests.checkpoints.live_models import MODELS
 from tests.checkpoints.models import config, copy_of, edit_json, tokenizer
 
 Family = dict[str, Path]
@@ -202,3 +204,17 @@ def test_a_missing_expert_is_named(family: Family, tmp_path: Path) -> None:
 def test_no_experts_are_refused(family: Family) -> None:
     with pytest.raises(UsageError, match="no experts"):
         ModelPool.open(str(family["base"]), {})
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+def test_real_architectures_fit_the_running_model(tmp_path: Path, architecture: str) -> None:
+    kind, settings = MODELS[architecture]
+    model = kind.from_config(AutoConfig.for_model(architecture, **settings))
+    for name in ("base", "expert"):
+        model.save_pretrained(tmp_path / name)
+    pool = ModelPool.open(str(tmp_path / "base"), {"expert": str(tmp_path / "expert")})
+    live = live_tensors(model)
+    for name in pool.layout.tensors:
+        assert tuple(live[name].shape) == pool.shape(name)
+        assert torch.equal(live[name], pool.tensor("expert", name))
+    assert sum(live[name].numel() for name in pool.layout.tensors) == sum(p.numel() for p in model.parameters())

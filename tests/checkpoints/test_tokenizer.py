@@ -51,6 +51,19 @@ def test_the_first_difference_is_named(tmp_path: Path, other: dict[str, Any], me
     assert _difference(tmp_path, _bpe(), other) == message
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", "1", "{}", '{"model": 3}', '{"model": {"vocab": [3]}}', '{"model": {}, "added_tokens": [3]}',
+     '{"model": {"merges": [3]}}'],
+)  # fmt: skip
+def test_what_is_no_tokenizer_is_named(tmp_path: Path, content: str) -> None:
+    for name, text in (("a", json.dumps(_bpe())), ("b", content)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tokenizer.json").write_text(text)
+    with pytest.raises(ValueError, match="b/tokenizer.json: not (valid JSON|a tokenizer file)"):
+        tokenizer_difference(tmp_path / "a", tmp_path / "b")
+
+
 def test_without_tokenizer_json_the_model_file_counts(tmp_path: Path) -> None:
     for name, content in (("a", b"one"), ("b", b"two")):
         (tmp_path / name).mkdir()

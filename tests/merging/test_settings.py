@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from evomerge.errors import UsageError
-from evomerge.merging import METHODS, check, get, parameter_names
+from evomerge.merging import METHODS, check, get, parameter_defaults
 from evomerge.merging.settings import settings
 from evomerge.recipes import Layout, Recipe
 
@@ -24,7 +24,7 @@ def test_every_method_is_declared(name: str) -> None:
     assert method.meaning
     assert all(p.meaning for p in (*method.parameters, *method.options))
     names = [p.name for p in (*method.parameters, *method.options)]
-    assert parameter_names(name) == {*names, "passthrough"}
+    assert set(parameter_defaults(name)) == {*names, "passthrough"}
     assert len(set(names)) == len(names)
     # all that has no default, set
     experts = dict(list(EXPERTS.items())[: int(min(method.experts[1], 2))])

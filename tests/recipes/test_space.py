@@ -3,15 +3,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evomerge.errors import UsageError
+from evomerge.merging.methods import METHODS, PASSTHROUGH
 from evomerge.recipes import Layout, SearchSpace
 from tests.recipes.test_groups import LLAMA
 
-KNOWS = {
-    "dare_linear": ["weight", "drop_rate", "lambda"],
-    "ties": ["weight", "drop_rate", "lambda", "normalize"],
-    "task_arithmetic": ["weight", "lambda"],
-    "linear": ["weight", "normalize"],
-}
+KNOWS = {name: {p.name: p.default for p in (*m.parameters, *m.options, PASSTHROUGH)} for name, m in METHODS.items()}
 
 
 def space(**config):

@@ -12,7 +12,7 @@ def test_baselines_in_order_and_in_the_space():
             "methods": ["dare_linear"],
             "parameters": {"weight": {"low": 0, "high": 1.5}, "drop_rate": {"low": 0, "high": 0.9}},
         },
-        method_parameters={"dare_linear": ["weight", "drop_rate"]},
+        method_parameters={"dare_linear": {"weight": None, "drop_rate": 0.0}},
     )
     made = baselines(space, [0.4, 2.0])
     assert [b.name for b in made] == ["base", "code", "math", "average", "arithmetic 0.4", "arithmetic 2"]

@@ -24,7 +24,7 @@ ITEMS = {
     split: {task: tuple(f"{split}:{i}" for i in range(20)) for task in ("a", "b")}
     for split in ("search", "selection", "report")
 }
-KNOWS = {"dare_linear": ["weight", "drop_rate"]}
+KNOWS = {"dare_linear": {"weight": None, "drop_rate": 0.0}}
 SPACE = SearchSpace(
     base="base",
     experts={"x": "x", "y": "y"},

@@ -25,7 +25,7 @@ from evomerge.merging.kernels import gpu_kernel as kernel
 from evomerge.merging.methods.base import RankMask, Term, WeightedSum
 
 #: Leaves values as they are: rounds, checks and fingerprints what something else has merged.
-COPY = WeightedSum((Term(1.0),), task_vectors=False)
+COPY = WeightedSum((Term(1.0),), task_vectors=False, base_weight=0.0)
 
 _TYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16, torch.float32: tl.float32}
 _RANK_TYPES = {torch.uint16: tl.uint16, torch.int32: tl.int32}
@@ -48,7 +48,7 @@ class Job:
 
     Attributes:
         name: of the tensor.
-        plan: how.
+        plan: how; a base that is weighted like an expert must have become one (`tensors.all_terms`).
         dtype: what it is rounded to.
         base: None where the plan does not need it.
         experts: in label order; bfloat16, float16 or float32, like the base.
@@ -207,7 +207,7 @@ def _flags(job: Job) -> _Flags:
 def _check(job: Job, device: torch.device) -> None:
     if (job.dtype, job.out.dtype) not in _KINDS or job.first % 8 or len(job.experts) != len(job.plan.terms):
         raise ValueError(f"{job.name}: {job.dtype} into {job.out.dtype} from element {job.first} is not possible")
-    if job.base is None and job.plan.task_vectors:
+    if job.base is None if job.plan.task_vectors else job.plan.base_weight != 0:
         raise ValueError(f"{job.name}: the plan needs the base")
     for i, term in enumerate(job.plan.terms):
         if (term.by_rank is not None or 0 < term.threshold < 65536) and i >= len(job.mask_keys):
@@ -231,7 +231,7 @@ def _tables(jobs: Sequence[Job], rank_masks: "_RankMasks") -> tuple[npt.NDArray[
             all_dropped = term.threshold >= 65536
             whole += (
                 job.experts[i].data_ptr(),
-                job.mask_keys[i] if job.mask_keys else 0,
+                job.mask_keys[i] if i < len(job.mask_keys) else 0,
                 0 if all_dropped else term.threshold,
                 0 if ranks is None else ranks.data_ptr(),
                 0 if term.by_rank is None else rank_masks.add(term.by_rank),

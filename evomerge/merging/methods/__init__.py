@@ -34,6 +34,7 @@ from evomerge.merging.methods.slerp import Slerp
 from evomerge.merging.methods.task_arithmetic import TaskArithmetic
 from evomerge.merging.methods.ties import Ties
 from evomerge.merging.methods.widen import Widen
+from evomerge.recipes.recipe import Value
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -71,10 +72,13 @@ def get(name: str) -> Method:
     return METHODS[name]
 
 
-def parameter_names(name: str) -> frozenset[str]:
-    """Return the names of all that a recipe may set for a method: per-expert parameters and options."""
+def parameter_defaults(name: str) -> dict[str, Value | None]:
+    """Return all that a recipe may set for a method, per-expert parameters and options, with its default.
+
+    None: a recipe must set it.
+    """
     method = get(name)
-    return frozenset(parameter.name for parameter in (*method.parameters, *method.options, PASSTHROUGH))
+    return {parameter.name: parameter.default for parameter in (*method.parameters, *method.options, PASSTHROUGH)}
 
 
 __all__ = [
@@ -93,5 +97,5 @@ __all__ = [
     "WeightedSum",
     "density",
     "get",
-    "parameter_names",
+    "parameter_defaults",
 ]

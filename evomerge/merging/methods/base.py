@@ -4,7 +4,7 @@ A method is planned once for a whole tensor, where it may take numbers that need
 is one of two things: a `WeightedSum`, plain numbers that a compiled loop carries out on any device; or a function that
 merges any span in torch, for what is no weighted sum. Both work element by element in float32: every product and sum is
 rounded separately, experts are accumulated in label order and the base is added last, so that the result has the same
-bits in any blocking, on any number of threads and on any device. This file knows nothing about files, recipes or models.
+bits in any blocking, on any number of threads and on any device. This file knows nothing about files or models.
 """
 
 import math

@@ -1,7 +1,8 @@
 """mergekit's configurations, to and from recipes and experiments."""
 
-from evomerge.recipes.mergekit.document import load_yaml
 from evomerge.recipes.mergekit.export import to_mergekit
-from evomerge.recipes.mergekit.reading import from_mergekit, models_of, needs_layout
+from evomerge.recipes.mergekit.files import export_file, import_file
+from evomerge.recipes.mergekit.genome import from_genome
+from evomerge.recipes.mergekit.reading import from_mergekit
 
-__all__ = ["from_mergekit", "load_yaml", "models_of", "needs_layout", "to_mergekit"]
+__all__ = ["export_file", "from_genome", "from_mergekit", "import_file", "to_mergekit"]

@@ -30,7 +30,7 @@ def conditions(values: Mapping[str, Value]) -> Any:
     masks: dict[Value, int] = {}
     for index, value in enumerate(values.values()):
         masks[value] = masks.get(value, 0) | 1 << index
-    lists = [_decision_list(tensors, masks, fallback) for fallback in (None, common[0][0])]
+    lists = [_decision_list(tensors, masks, fallback) for fallback in (common[0][0], None)]
     return min(lists, key=len)
 
 

@@ -84,7 +84,7 @@ class _Import:
         every = [entry.model for one in document.slices for entry in one.inputs]
         self.inputs = [model for model in dict.fromkeys(every) if model != self.origin]
         self.base = self.find_base(base)
-        self.labels = dict(zip(self.inputs, _labels(self.inputs, in_order=self.name == "slerp"), strict=True))
+        self.labels = dict(zip(self.inputs, labels(self.inputs, in_order=self.name == "slerp"), strict=True))
         self.refuse_number()
 
     # ---- who is who --------------------------------------------------------------------------------------------------
@@ -352,16 +352,16 @@ class _Import:
         return "same"
 
 
-def _labels(models: list[Named], *, in_order: bool) -> list[str]:
+def labels(models: list[Named], *, in_order: bool = False) -> list[str]:
     """Return a label for each model, from its name; `in_order`: such that they sort in the order of the models."""
-    labels: list[str] = []
+    names: list[str] = []
     for model in models:
         name = PurePosixPath((model.adapter or model.model).split("@")[0].removeprefix("zoo:")).name or "model"
         number, label = 1, name
-        while label in labels:
+        while label in names:
             number += 1
             label = f"{name}-{number}"
-        labels.append(label)
-    if in_order and labels != sorted(labels):
-        return [f"{index}-{label}" for index, label in enumerate(labels, 1)]
-    return labels
+        names.append(label)
+    if in_order and names != sorted(names):
+        return [f"{index}-{label}" for index, label in enumerate(names, 1)]
+    return names

@@ -44,14 +44,16 @@ def random_case(seed: int, *, rows: int = 7, columns: int = 731) -> Case:
     base = tensor(0.1, dtypes[rng.integers(3)])
     models = [(base.float() + tensor(0.05, torch.float32)).to(dtypes[rng.integers(3)]) for _ in range(experts)]
     task_vectors = bool(rng.random() < 0.7)
+    base_weight = 1.0 if task_vectors else float(rng.choice([0.0, 0.37]))
+    plain_sum = base_weight not in (0.0, 1.0)
     terms = tuple(_term(rng, columns) for _ in models)
     plan = WeightedSum(
         terms,
         task_vectors=task_vectors,
-        elect=str(rng.choice(["none", "weighted", "unweighted"])),  # type: ignore[arg-type]
+        elect="none" if plain_sum else rng.choice(["none", "weighted", "unweighted"]).item(),
         divide_by_agreeing=bool(rng.random() < 0.5),
-        factor=float(rng.choice([1.0, 0.7, -0.2])),
-        base_weight=float(rng.choice([1.0, 0.0, 0.37])),
+        factor=1.0 if plain_sum else float(rng.choice([1.0, 0.7, -0.2])),
+        base_weight=base_weight,
     )
     return Case(
         plan,

@@ -113,5 +113,6 @@ def _planned(
     seed: int,
     cache_bytes: int,
 ) -> PlannedTensor:
-    statistics = PoolStatistics(Memory(tensors), tuple(sorted(tensors)), cache_bytes=cache_bytes)
-    return plan_tensor(name, TensorRecipe(method, labels, settings, torch.float32, seed), statistics)
+    models = Memory(tensors)
+    statistics = PoolStatistics(models, tuple(sorted(tensors)), cache_bytes=cache_bytes)
+    return plan_tensor(name, TensorRecipe(method, labels, settings, torch.float32, seed), models, statistics)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evomerge.errors import UsageError
-from evomerge.merging.methods import METHODS, WeightedSum, get, parameter_names
+from evomerge.merging.methods import METHODS, WeightedSum, get, parameter_defaults
 from tests.merging.methods.references import REFERENCES, Case
 from tests.merging.methods.support import NAME, operands_of, run, settings_of
 
@@ -255,7 +255,7 @@ def test_nothing_dropped_and_weight_one_is_the_expert(method: str, dtype: torch.
     assert torch.allclose(merged.float(), experts["code"].float(), rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("method", sorted(m for m, found in METHODS.items() if "drop_rate" in parameter_names(m)))
+@pytest.mark.parametrize("method", sorted(m for m, found in METHODS.items() if "drop_rate" in parameter_defaults(m)))
 def test_everything_dropped_is_the_base(method: str) -> None:
     base, experts = _tensors((30, 9), 3, 8)
     merged = run(method, base, experts, {"weight": 0.8, "drop_rate": 1.0})
