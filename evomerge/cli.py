@@ -236,7 +236,6 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    _quiet()
     from evomerge.merging import export
     from evomerge.recipes import Recipe
     from evomerge.reporting.card import card

@@ -1,13 +1,13 @@
 """How long a merge takes on a GPU, against one pass over the same bytes at the bandwidth that a copy reaches.
 
-    python scripts/bench_gpu.py                  the shapes of Qwen2.5-7B: a base and two experts, bfloat16 (62 GB; DELLA
-                                                 takes 30 GB more, or fewer tensors)
-    python scripts/bench_gpu.py --quick          the shapes of Qwen2.5-0.5B
-    python scripts/bench_gpu.py --interpret      tiny shapes in Triton's interpreter: that it runs, no speed
+    python scripts/bench_gpu.py                the shapes of Qwen2.5-7B: a base and two experts, bfloat16 (61 GB; DELLA
+                                               takes 30 GB more, or fewer tensors)
+    python scripts/bench_gpu.py --quick        the shapes of Qwen2.5-0.5B
+    python scripts/bench_gpu.py --interpret    tiny shapes in Triton's interpreter: that it runs, no speed
 
 Random weights; nothing is downloaded. For each method: milliseconds a candidate (numbers to the device, kernel, and
-fingerprints back), milliseconds of the kernel alone, and their ratios to the pass. The bits of some tensors are compared
-with the CPU's. Status 1 if any differ, 3 if there is no GPU.
+fingerprints back), milliseconds of the kernel alone, and their ratios to the pass. The bits of some tensors are
+compared with the CPU's. Status 1 if any differ, 3 if there is no GPU.
 """
 
 import argparse
@@ -33,7 +33,7 @@ if not torch.cuda.is_available() and "--interpret" not in sys.argv:
 import triton
 
 from evomerge.merging import mask
-from evomerge.merging.kernels.gpu import Job, Shape, weighted_sums
+from evomerge.merging.kernels.gpu import Job, Shape, Target, weighted_sums
 from evomerge.merging.methods.base import Operands, RankMask, Term, WeightedSum
 from evomerge.merging.tensors import PlannedTensor, merge_span
 
@@ -50,8 +50,8 @@ MODELS = {
 #: What else to try on dare_linear: the division of the work does not change a bit.
 SHAPES = [
     Shape(tile=512, warps=2),
-    Shape(tile=1024, warps=4, tiles=4),
-    Shape(tile=1024, warps=4, tiles=64),
+    Shape(tile=1024, warps=4, tiles=8),
+    Shape(tile=1024, warps=4, tiles=128),
     Shape(tile=2048, warps=8),
     Shape(tile=2048, warps=4),
     Shape(tile=4096, warps=8),
@@ -99,6 +99,17 @@ class Pool:
 
             self.base[name], self.out[name] = drawn(0.02), torch.empty(size, dtype=DTYPE, device=DEVICE)
             self.experts[name] = [drawn(0.002).add_(self.base[name]) for _ in LABELS]
+        self.targets = {
+            name: Target(
+                name=name,
+                dtype=DTYPE,
+                out=self.out[name],
+                experts=self.experts[name],
+                base=self.base[name],
+                mask_keys=self.keys[name],
+            )
+            for name in shapes
+        }
 
     def draw_ranks(self) -> None:
         """Draw ranks for as many tensors as the device has room for: any ranks take the same time."""
@@ -113,19 +124,7 @@ class Pool:
 
     def jobs(self, plans: Plans) -> list[Job]:
         """Return the jobs of a candidate."""
-        return [
-            Job(
-                name,
-                plan,
-                DTYPE,
-                self.base[name],
-                self.experts[name],
-                self.out[name],
-                self.keys[name],
-                self.ranks.get(name, ()),
-            )
-            for name, plan in plans.items()
-        ]
+        return [Job(self.targets[name], plan, self.ranks.get(name, ())) for name, plan in plans.items()]
 
     def bytes_moved(self, plans: Plans) -> int:
         """Return what one pass reads and writes: what is needed of base, experts and ranks, and the result."""
@@ -177,7 +176,8 @@ def plans(method: str, pool: Pool) -> Plans:
         drops = [mask.threshold(rate) for rate in random.uniform(0.1, 0.9, len(LABELS))]
         thinned = tuple(Term(w, threshold=t, factor=mask.rescale(t)) for w, t in zip(weights, drops, strict=True))
         if method == "linear":
-            found[name] = WeightedSum(tuple(Term(w) for w in weights), task_vectors=False, factor=1 / sum(weights))
+            terms = tuple(Term(w / sum(weights)) for w in weights)
+            found[name] = WeightedSum(terms, task_vectors=False, base_weight=0.0)
         elif method == "task_arithmetic":
             found[name] = WeightedSum(tuple(Term(w) for w in weights))
         elif method == "dare_linear":
@@ -237,10 +237,10 @@ def measure(pool: Pool, method: str, bandwidth: float, repeats: int, shape: Shap
     values = weighted_sums(jobs, shape=shape).results()
     first = time.perf_counter() - start
     whole, _ = milliseconds(lambda: weighted_sums(pool.jobs(candidate), shape=shape).results(), repeats)
-    # two launches one behind the other: the second one's numbers are on the device before the first has ended
-    _, two = milliseconds(lambda: [weighted_sums(jobs, shape=shape) for _ in range(2)], repeats)
+    # of two launches, the second one's numbers are on the device before the first has ended
     _, one = milliseconds(lambda: weighted_sums(jobs, shape=shape), repeats)
-    kernel = max(two - one, 1e-9)
+    _, two = milliseconds(lambda: [weighted_sums(jobs, shape=shape) for _ in range(2)], repeats)
+    kernel = two - one
     least = 1e3 * pool.bytes_moved(candidate) / bandwidth
     largest = sorted(candidate, key=lambda name: pool.base[name].numel())
     compared = [name for name in largest if pool.base[name].numel() <= 20_000_000]
@@ -288,7 +288,8 @@ def main() -> int:
     }
     print(f"{result['device']}, torch {result['torch']}, triton {result['triton']}; copy: {bandwidth / 1e9:.0f} GB/s")
     print(f"{model}: {result['parameters'] / 1e9:.3f}e9 parameters, {len(LABELS)} experts, bfloat16")
-    print("method           GB   pass ms  kernel ms  ratio  candidate ms  ratio  first call s  bits")
+    heads = ("GB", "pass ms", "kernel ms", "ratio", "candidate ms", "ratio", "first call s")
+    print(f"{'method':15s} " + " ".join(f"{head:>12s}" for head in heads) + "  bits (tensors)")
 
     def save() -> None:
         if arguments.json is not None:
@@ -301,12 +302,10 @@ def main() -> int:
         row = measure(pool, method, bandwidth, repeats)
         result["methods"].append(row)
         different = different or bool(row["different"]) or not row["finite"]
-        bits = f"differ in {', '.join(row['different'])}" if row["different"] else f"equal in {row['compared']} tensors"
-        print(
-            f"{method:15s} {row['gigabytes']:5.1f} {row['pass_ms']:8.2f} {row['kernel_ms']:9.2f} {row['kernel_ratio']:7.2f}"
-            f" {row['candidate_ms']:12.2f} {row['candidate_ratio']:7.2f} {row['first_call_s']:11.1f}   {bits}",
-            flush=True,
-        )
+        bits = f"differ in {', '.join(row['different'])}" if row["different"] else f"equal in {row['compared']}"
+        figures = [row[name] for name in ("gigabytes", "pass_ms", "kernel_ms", "kernel_ratio")]
+        figures += [row[name] for name in ("candidate_ms", "candidate_ratio", "first_call_s")]
+        print(f"{method:15s} " + " ".join(f"{figure:12.2f}" for figure in figures) + f"  {bits}", flush=True)
         save()
     for shape in SHAPES[: 1 if arguments.interpret else None]:
         row = measure(pool, "dare_linear", bandwidth, repeats, shape)

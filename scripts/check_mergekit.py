@@ -164,9 +164,9 @@ def _noise(base: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return a task vector, drawn again where two of its elements, as they come out in float32, have one magnitude."""
     noise = 0.01 * torch.randn(base.shape, generator=generator)
     while True:
-        magnitudes = ((base + noise) - base).abs().flatten()
-        _, where, counts = magnitudes.unique(return_inverse=True, return_counts=True)
-        tied = counts[where] > 1
+        magnitudes = ((base + noise) - base).abs().flatten().numpy()
+        _, where, counts = np.unique(magnitudes, return_inverse=True, return_counts=True)
+        tied = torch.from_numpy(counts[where] > 1)
         if not tied.any():
             return noise
         noise.view(-1)[tied] = 0.01 * torch.randn(int(tied.sum()), generator=generator)
@@ -200,7 +200,8 @@ def random_recipe(method: str, paths: dict[str, Path], layout: Layout, rng: np.r
 
 def random_groups(choices: tuple[Value, ...], layout: Layout, rng: np.random.Generator) -> dict[str, Value]:
     """Return group -> value for a random division of the model."""
-    granularity: str | int = [1, 2, 3, "layer", "global"][int(rng.integers(5))]
+    divisions: list[str | int] = [1, 2, 3, "layer", "global"]
+    granularity = divisions[int(rng.integers(len(divisions)))]
     own = [group for group in OUTSIDE if rng.integers(2)]
     groups = layout.divide(granularity, split=bool(rng.integers(2)), own=own)
     return {group: _draw(choices, rng) for group in groups}

@@ -23,6 +23,7 @@ _PREFIX = "base_model.model."
 _ROLES = re.compile(
     r"(.+)\.(lora_A\.weight|lora_B\.weight|lora_embedding_A|lora_embedding_B|lora_B\.bias|lora_magnitude_vector)"
 )
+_IN_LAYER = re.compile(r"\b(?:layers|h|blocks|layer|block)\.\d+\..+")
 
 Roles = dict[str, TensorSource]
 
@@ -118,7 +119,7 @@ class AdapterFile:
         """Return the base's name of a tensor: the running model's may begin otherwise than the file's."""
         if name in self._base.names or (self._tied and place(name).kind == "head"):
             return name
-        alike = [ours for ours in self._base.names if ours.endswith(f".{name}") or name.endswith(f".{ours}")]
+        alike = [ours for ours in self._base.names if _end(ours) == _end(name) and place(ours) == place(name)]
         if len(alike) != 1:
             raise self._refusal(f"changes {name!r}, which the base does not have")
         return alike[0]
@@ -140,6 +141,12 @@ class AdapterFile:
 
     def _refusal(self, what: str) -> UsageError:
         return UsageError(f"{self._path}: {what}; it was trained on another base, or is to be merged with peft first")
+
+
+def _end(name: str) -> str:
+    """The part of a name that does not depend on what the model is wrapped in: from the layer on, else two words."""
+    match = _IN_LAYER.search(name)
+    return match[0] if match else ".".join(name.split(".")[-2:])
 
 
 def _float32(source: TensorSource) -> torch.Tensor:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from transformers.core_model_loading import revert_weight_conversion
 
 from evomerge.errors import UsageError
 
@@ -35,6 +34,8 @@ def live_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     running = {name: tensor.detach() for name, tensor in model.state_dict(keep_vars=True).items()}
     if not hasattr(model, "config"):
         return running
+    from transformers.core_model_loading import revert_weight_conversion  # takes seconds, and export needs no model
+
     with _KeepViews():
         named: dict[str, torch.Tensor] = revert_weight_conversion(model, dict(running))
     owned = {tensor.untyped_storage().data_ptr() for tensor in running.values()}

@@ -4,7 +4,7 @@ Full models, LoRA adapters, other dtypes, tied heads and other numberings of add
 here: whoever merges sees the same names and shapes from every model. This file knows nothing about methods or recipes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,12 +144,16 @@ class ModelPool:
         if self._embeddings and self._embeddings.edit:
             self._embeddings.edit.apply(Path(directory))
 
-    def check_weights(self) -> None:
-        """Read every weight once; `UsageError` naming model and tensor at the first NaN or infinity."""
+    def check_weights(self, names: Sequence[str] | None = None) -> None:
+        """Read every weight, or those of some tensors; `UsageError` at the first NaN or infinity, naming the tensor."""
+        names = self.layout.tensors if names is None else names
         with ThreadPoolExecutor(_CHECK_THREADS) as executor:
             for label in ("", *self.experts):
-                finite = executor.map(all_finite, (self.source(label, name) for name in self.layout.tensors))
-                for name, fine in zip(self.layout.tensors, finite, strict=True):
+                model = self._model(label)
+                # what an adapter does not change is the base's, and has been read
+                own = [name for name in names if not isinstance(model, Adapter) or name in model.changed]
+                finite = executor.map(all_finite, (self.source(label, name) for name in own))
+                for name, fine in zip(own, finite, strict=True):
                     if not fine:
                         executor.shutdown(cancel_futures=True)
                         what = f"expert {label!r}" if label else "base"

@@ -151,7 +151,8 @@ class Facts:
     def parents(self) -> tuple[str, ...]:
         """The base models that its adapter_config.json or card names."""
         named = (self.adapter or {}).get("base_model_name_or_path") or self.card.get("base_model") or ()
-        return (named,) if isinstance(named, str) else tuple(map(str, named))
+        names = named if isinstance(named, list) else [named]
+        return tuple(name for name in names if isinstance(name, str))
 
     @cached_property
     def chat_template(self) -> str | None:

@@ -67,7 +67,7 @@ def read_licence(path: Path, card: Mapping[str, Any]) -> str | None:
     """Return the licence that a model's card names, else what its licence file begins with, else None."""
     named = card.get("license")
     if isinstance(named, list):
-        named = ", ".join(map(str, named))
+        named = ", ".join(item for item in named if isinstance(item, str))
     own = card.get("license_name")
     if named == "other" and isinstance(own, str) and own:
         return f"other ({own})"

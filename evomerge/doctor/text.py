@@ -81,14 +81,14 @@ def _print_deltas(deltas: Deltas) -> None:
     if deltas.cosines:
         labels = list(deltas.experts)
         rows = [[one, *(_cosine(deltas, one, two) for two in labels)] for one in labels]
-        print_table(["cosine", *labels], rows, title="angles between task vectors")
+        print_table(["expert", *labels], rows, title="cosines")
 
 
 def _cosine(deltas: Deltas, one: str, two: str) -> str:
     if one == two:
         return "1"
     value = deltas.cosines.get((one, two), deltas.cosines.get((two, one)))
-    return "-" if value is None else f"{value:.3f}"
+    return "-" if value is None else f"{value:z.3f}"
 
 
 def finding_text(finding: Finding) -> str:

@@ -79,7 +79,7 @@ def export(
     """
     out = Path(out_dir).absolute()
     _refuse_occupied(out)
-    pool = pool or ModelPool.open(recipe.base, recipe.experts, vocabulary=recipe.vocabulary)
+    pool = pool or ModelPool.open(recipe.base, recipe.experts, check_weights=False, vocabulary=recipe.vocabulary)
     if tokenizer_from is not None and tokenizer_from not in pool.experts:
         raise UsageError(f"tokenizer of {tokenizer_from!r}: no such expert; there are {', '.join(pool.experts)}")
     merging = MergeStream(recipe, pool)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from evomerge.checkpoints import ModelPool
+from evomerge.errors import CandidateError
 from evomerge.merging.fingerprint import combine
 from evomerge.merging.match import check_same_models
 from evomerge.merging.methods.reductions import spans
@@ -39,8 +40,15 @@ class MergeStream:
     def merge(self, name: str, sink: Sink) -> int:
         """Merge a tensor span by span into a sink and return its fingerprint.
 
-        Raises `CandidateError` where it comes out infinite or NaN.
+        Raises `CandidateError` where it comes out infinite or NaN, `UsageError` if it went into the merge like that.
         """
+        try:
+            return self._merge(name, sink)
+        except CandidateError:
+            self.pool.check_weights([name])
+            raise
+
+    def _merge(self, name: str, sink: Sink) -> int:
         planned = plan_tensor(name, TensorRecipe.of(self.recipe, name), self.pool, self._statistics)
         total = 0
         for first, last in spans(planned.operands.size, _SPAN):

@@ -95,9 +95,9 @@ def expand(data: Mapping[str, Any], where: str) -> dict[str, float]:
 
     Raises `UsageError` for unknown or missing keys (the nearest known is named) and numbers that make no shape.
     """
-    name = data[SHAPE]
+    name = str(data[SHAPE])
     if name not in _READERS:
-        raise UsageError(f"{where}: unknown shape {name!r}; {nearest(str(name), _READERS)}")
+        raise UsageError(f"{where}: unknown shape {name!r}; {nearest(name, _READERS)}")
     return _READERS[name](data, f"{where}: shape {name}")
 
 

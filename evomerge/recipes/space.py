@@ -217,7 +217,7 @@ class SearchSpace:
         )
 
     def _shape(self, name: str, expert: str | None, stem: str, data: Mapping[str, Any], where: str) -> ByShape:
-        shape, layers = data[shapes.SHAPE], self.layout.layers
+        shape, layers = str(data[shapes.SHAPE]), self.layout.layers
         if shape not in _SHAPE_KEYS:
             hint = "search each value instead (granularity: layer)" if shape == "swap" else nearest(shape, _SHAPE_KEYS)
             raise UsageError(f"{where}: shape {shape!r} cannot be searched; {hint}")

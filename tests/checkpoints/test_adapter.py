@@ -3,14 +3,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from evomerge.checkpoints import Adapter, Checkpoint, ModelPool
+from evomerge.checkpoints.live import live_tensors
 from evomerge.errors import UsageError
-from tests.checkpoints.adapters import edit_config, unmerged, write_adapter
+from tests.checkpoints.adapters import edit_config, shake, unmerged, write_adapter
+from tests.checkpoints.live_models import MODELS
 from tests.checkpoints.models import config
 
 Family = dict[str, Path]
@@ -239,6 +242,22 @@ def adapter(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("adapter")
     write_adapter(family["base"], path, target_modules=["q_proj"])
     return path
+
+
+@pytest.mark.parametrize("architecture", ["llava", "qwen2_vl"])
+def test_a_running_model_with_other_names_than_its_file(tmp_path: Path, architecture: str) -> None:
+    kind, settings = MODELS[architecture]
+    torch.manual_seed(0)
+    kind.from_config(AutoConfig.for_model(architecture, **settings)).save_pretrained(tmp_path / "base")
+    running = kind.from_pretrained(tmp_path / "base", dtype=torch.float32)
+    wrapped = peft.get_peft_model(running, peft.LoraConfig(r=2, target_modules=["q_proj", "qkv", "up_proj"]))
+    shake(wrapped)
+    wrapped.save_pretrained(tmp_path / "adapter")
+    model = Adapter.open(tmp_path / "adapter", Checkpoint.open(tmp_path / "base"))
+    theirs = live_tensors(wrapped.merge_and_unload())
+    assert any("vis" in name for name in model.changed)
+    assert any("vis" not in name for name in model.changed)
+    assert all(_close(model.tensor(name), theirs[name]) for name in model.names)
 
 
 @pytest.mark.parametrize("kind", SPOILT)

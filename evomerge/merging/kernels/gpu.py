@@ -10,7 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -42,31 +42,66 @@ _NATIVE = isinstance(kernel.merge, triton.runtime.jit.JITFunction)
 _key_of = cache(fingerprint.key_of)
 
 
-@dataclass(frozen=True)
-class Job:
-    """A tensor to merge, or a span of one. All tensors are contiguous, on one device, of equally many elements.
+class Target:
+    """A tensor to be merged, or a span of one, and what it is merged from: prepared once, merged many times.
 
-    Attributes:
+    All tensors are contiguous, on one device, and hold equally many elements.
+
+    Args:
         name: of the tensor.
-        plan: how; a base that is weighted like an expert must have become one (`tensors.all_terms`).
         dtype: what it is rounded to.
-        base: None where the plan does not need it.
-        experts: in label order; bfloat16, float16 or float32, like the base.
         out: where it goes: of `dtype`, or float32, which then holds the rounded values exactly.
-        mask_keys: the keys of the experts' masks (`mask.key_of`); may be empty where none is drawn.
-        ranks: each expert's ranks (see `Operands.ranks`) where its term has a mask by rank; may be empty otherwise.
+        experts: in the order of a plan's terms; bfloat16, float16 or float32, like the base.
+        base: None where no plan will have task vectors.
+        mask_keys: the keys of the experts' masks (`mask.key_of`); may be empty where none will be drawn.
         first: the index, in the whole tensor, of the span's first element: a multiple of 8.
+
+    Raises `ValueError` if the tensors do not fit together.
     """
 
-    name: str
+    def __init__(
+        self,
+        *,
+        name: str,
+        dtype: torch.dtype,
+        out: torch.Tensor,
+        experts: Sequence[torch.Tensor],
+        base: torch.Tensor | None = None,
+        mask_keys: Sequence[int] = (),
+        first: int = 0,
+    ) -> None:
+        tensors = [out, *experts, *([] if base is None else [base])]
+        if any(t.device != out.device or t.numel() != out.numel() or not t.is_contiguous() for t in tensors):
+            raise ValueError(f"{name}: tensors must be contiguous, of one size and on one device")
+        if (dtype, out.dtype) not in _KINDS or first % 8:
+            raise ValueError(f"{name}: {dtype} into {out.dtype} from element {first} is not possible")
+        self.name, self.dtype, self.out, self.base, self.experts = name, dtype, out, base, tuple(experts)
+        self.mask_keys, self.first, self.size = tuple(mask_keys), first, out.numel()
+        # what the table of every launch holds of it (see gpu_kernel)
+        self.integers = [out.data_ptr(), 0 if base is None else base.data_ptr(), self.size, first, _key_of(name), 0]
+        for expert, key in zip(experts, mask_keys or [0] * len(experts), strict=True):
+            self.integers += (expert.data_ptr(), key, 0, 0, 0)
+        self.flags = (
+            None if base is None else _TYPES[base.dtype],
+            tuple(_TYPES[expert.dtype] for expert in experts),
+            _KINDS[dtype, out.dtype],
+            self.size % 8 == 0 and all(tensor.data_ptr() % 16 == 0 for tensor in tensors),
+        )
+
+
+class Job(NamedTuple):
+    """A merge to make.
+
+    Attributes:
+        target: what and from what.
+        plan: how; a base that is weighted like an expert must have become one (`tensors.all_terms`).
+        ranks: each expert's ranks (see `Operands.ranks`), on the target's device, where its term has a mask by rank;
+            may be empty where none has.
+    """
+
+    target: Target
     plan: WeightedSum
-    dtype: torch.dtype
-    base: torch.Tensor | None
-    experts: Sequence[torch.Tensor]
-    out: torch.Tensor
-    mask_keys: Sequence[int] = ()
     ranks: Sequence[torch.Tensor | None] = ()
-    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,7 +117,7 @@ class Shape:
 
     tile: int = 1024
     warps: int = 4
-    tiles: int = 16
+    tiles: int = 32
     programs: int = 1 << 13
 
 
@@ -111,42 +146,33 @@ def weighted_sums(jobs: Sequence[Job], *, shape: Shape | None = None) -> Launch:
         jobs: one or more, all on one device. Their tensors must live until the results have been taken.
         shape: how to divide the work; None: as suits an H200.
 
-    Raises `ValueError` if a job's tensors do not fit together.
+    Raises `ValueError` if a plan does not fit its target.
     """
     shape = shape or Shape()
-    device = jobs[0].out.device
-    groups: defaultdict[_Flags, list[Job]] = defaultdict(list)
-    order: defaultdict[_Flags, list[int]] = defaultdict(list)
+    device = jobs[0].target.out.device
+    rank_masks = _RankMasks()
+    groups: defaultdict[_Flags, _Group] = defaultdict(_Group)
     for number, job in enumerate(jobs):
-        _check(job, device)
-        flags = _flags(job)
-        groups[flags].append(job)
-        order[flags].append(number)
-    tiles = sum(-(-job.out.numel() // shape.tile) for job in jobs)
+        _add(groups, number, job, rank_masks)
+    tiles = sum(-(-job.target.size // shape.tile) for job in jobs)
     tiles = min(max(tiles // shape.programs, 1), shape.tiles)
 
     upload = _Upload()
     results = upload.add(np.zeros(2 * len(jobs), np.int64))
-    rank_masks = _RankMasks()
-    tables = []
-    for members in groups.values():
-        integers, numbers = _tables(members, rank_masks)
-        programs = -(-integers[:, 2] // (shape.tile * tiles))
-        integers[:, 5] = np.cumsum(programs) - programs
-        owners = np.repeat(np.arange(len(members), dtype=np.int32), programs)
-        tables.append((upload.add(integers), upload.add(numbers), upload.add(owners), len(owners)))
+    tables = [tuple(upload.add(table) for table in group.tables(shape.tile * tiles)) for group in groups.values()]
     masks = upload.add(rank_masks.all())
     upload.send(device)
 
     first = 0
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        for (flags, members), (integers_at, numbers_at, owners_at, count) in zip(groups.items(), tables, strict=True):
-            if count:
-                kernel.merge[(count,)](
-                    upload.at(integers_at, torch.int64),
-                    upload.at(numbers_at, torch.float32),
+        for (flags, group), (integers, numbers, owners) in zip(groups.items(), tables, strict=True):
+            programs = upload.at(owners, torch.int32)
+            if len(programs):
+                kernel.merge[(len(programs),)](
+                    upload.at(integers, torch.int64),
+                    upload.at(numbers, torch.float32),
                     upload.at(masks, torch.int64),
-                    upload.at(owners_at, torch.int32),
+                    programs,
                     upload.at(results, torch.int64)[2 * first :],
                     tiles,
                     **flags._asdict(),
@@ -155,9 +181,9 @@ def weighted_sums(jobs: Sequence[Job], *, shape: Shape | None = None) -> Launch:
                     num_warps=shape.warps,
                     enable_fp_fusion=False,
                 )
-            first += len(members)
-    numbers_in_order = [number for members in order.values() for number in members]
-    return Launch(upload.at(results, torch.int64), numbers_in_order, (jobs, upload))
+            first += len(group.order)
+    order = [number for group in groups.values() for number in group.order]
+    return Launch(upload.at(results, torch.int64), order, (jobs, upload))
 
 
 class _Flags(NamedTuple):
@@ -165,83 +191,83 @@ class _Flags(NamedTuple):
 
     base_type: Any
     types: tuple[Any, ...]
-    rank_types: tuple[Any, ...]
     kind: int
+    aligned: bool
     task_vectors: bool
+    elect: int
+    by_agreeing: bool
     banded: bool
     drawn: bool
     factored: bool
-    elect: int
-    by_agreeing: bool
     scaled: bool
-    aligned: bool
+    rank_types: tuple[Any, ...]
 
 
-def _ranks(job: Job) -> list[torch.Tensor | None]:
-    """Return each expert's ranks where its term has a mask by rank."""
-    return [job.ranks[i] if term.by_rank is not None else None for i, term in enumerate(job.plan.terms)]
+@dataclass
+class _Group:
+    """The jobs of one launch: their places among all jobs, and their rows of the tables."""
+
+    order: list[int] = field(default_factory=list)
+    integers: list[list[int]] = field(default_factory=list)
+    numbers: list[list[float]] = field(default_factory=list)
+
+    def tables(self, run: int) -> tuple[npt.NDArray[Any], ...]:
+        """Return the tables of integers and of numbers, and the owners of programs that merge `run` elements each."""
+        # unsigned: keys have 64 bits
+        integers = np.array(self.integers, np.uint64).view(np.int64)
+        programs = -(-integers[:, 2] // run)
+        integers[:, 5] = np.cumsum(programs) - programs
+        with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is found out in the result
+            numbers = np.array(self.numbers, np.float32)
+        return integers, numbers, np.repeat(np.arange(len(programs), dtype=np.int32), programs)
 
 
-def _tensors(job: Job) -> list[torch.Tensor]:
-    return [tensor for tensor in (job.out, job.base, *job.experts, *_ranks(job)) if tensor is not None]
-
-
-def _flags(job: Job) -> _Flags:
-    plan = job.plan
-    return _Flags(
-        base_type=_TYPES[job.experts[0].dtype if job.base is None else job.base.dtype],
-        types=tuple(_TYPES[expert.dtype] for expert in job.experts),
-        rank_types=tuple(None if ranks is None else _RANK_TYPES[ranks.dtype] for ranks in _ranks(job)),
-        kind=_KINDS[job.dtype, job.out.dtype],
-        task_vectors=plan.task_vectors,
-        banded=any(t.at_least > 0 or t.at_most < math.inf or t.threshold >= 65536 for t in plan.terms),
-        drawn=any(0 < t.threshold < 65536 for t in plan.terms),
-        factored=any(t.factor != 1 for t in plan.terms),
-        elect=_ELECTIONS[plan.elect],
-        by_agreeing=plan.divide_by_agreeing,
-        scaled=plan.factor != 1,
-        aligned=job.out.numel() % 8 == 0 and all(tensor.data_ptr() % 16 == 0 for tensor in _tensors(job)),
+def _add(groups: dict[_Flags, _Group], number: int, job: Job, rank_masks: "_RankMasks") -> None:
+    """Add a job to the group of its flags. Several hundred times a candidate: one pass over its terms."""
+    target, plan = job.target, job.plan
+    if len(plan.terms) != len(target.experts) or (target.base is None if plan.task_vectors else plan.base_weight != 0):
+        raise ValueError(f"{target.name}: the plan needs other models than the target has")
+    integers, numbers = target.integers.copy(), [plan.factor]
+    banded = drawn = factored = False
+    aligned = target.flags[3]
+    rank_types: list[Any] = [None] * len(plan.terms)
+    at = len(kernel.INTEGERS)
+    for i, term in enumerate(plan.terms):
+        low, high, threshold = term.at_least, term.at_most, term.threshold
+        if threshold >= 65536:
+            # none is kept: the mask has numbers below 65536 only, so a band does it
+            low, high, threshold = math.inf, -1.0, 0
+        if term.by_rank is not None:
+            ranks = job.ranks[i] if i < len(job.ranks) else None
+            if ranks is None or ranks.numel() != target.size or not ranks.is_contiguous():
+                raise ValueError(f"{target.name}: the plan needs the rank of every element")
+            rank_types[i] = _RANK_TYPES[ranks.dtype]
+            aligned = aligned and ranks.data_ptr() % 16 == 0
+            integers[at + 3], integers[at + 4] = ranks.data_ptr(), rank_masks.add(term.by_rank)
+        if (threshold > 0 or term.by_rank is not None) and not target.mask_keys:
+            raise ValueError(f"{target.name}: the plan needs the masks' keys")
+        integers[at + 2] = threshold
+        numbers += (low, high, term.factor, term.weight)
+        banded = banded or low > 0 or high < math.inf
+        drawn = drawn or threshold > 0
+        factored = factored or term.factor != 1
+        at += len(kernel.TERM_INTEGERS)
+    flags = _Flags(
+        *target.flags[:3],
+        aligned,
+        plan.task_vectors,
+        _ELECTIONS[plan.elect],
+        plan.divide_by_agreeing,
+        banded,
+        drawn,
+        factored,
+        plan.factor != 1,
+        tuple(rank_types),
     )
-
-
-def _check(job: Job, device: torch.device) -> None:
-    if (job.dtype, job.out.dtype) not in _KINDS or job.first % 8 or len(job.experts) != len(job.plan.terms):
-        raise ValueError(f"{job.name}: {job.dtype} into {job.out.dtype} from element {job.first} is not possible")
-    if job.base is None if job.plan.task_vectors else job.plan.base_weight != 0:
-        raise ValueError(f"{job.name}: the plan needs the base")
-    for i, term in enumerate(job.plan.terms):
-        if (term.by_rank is not None or 0 < term.threshold < 65536) and i >= len(job.mask_keys):
-            raise ValueError(f"{job.name}: the plan needs the masks' keys")
-        if term.by_rank is not None and (i >= len(job.ranks) or job.ranks[i] is None):
-            raise ValueError(f"{job.name}: the plan needs the experts' ranks")
-    size = job.out.numel()
-    if any(t.device != device or t.numel() != size or not t.is_contiguous() for t in _tensors(job)):
-        raise ValueError(f"{job.name}: tensors must be contiguous, of one size and on one device")
-
-
-def _tables(jobs: Sequence[Job], rank_masks: "_RankMasks") -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Return the tables of a launch (see `gpu_kernel`)."""
-    integers: list[list[int]] = []
-    numbers: list[list[float]] = []
-    for job in jobs:
-        plan, base = job.plan, 0 if job.base is None else job.base.data_ptr()
-        whole = [job.out.data_ptr(), base, job.out.numel(), job.first, _key_of(job.name), 0]
-        real = [plan.factor]
-        for i, (term, ranks) in enumerate(zip(plan.terms, _ranks(job), strict=True)):
-            all_dropped = term.threshold >= 65536
-            whole += (
-                job.experts[i].data_ptr(),
-                job.mask_keys[i] if i < len(job.mask_keys) else 0,
-                0 if all_dropped else term.threshold,
-                0 if ranks is None else ranks.data_ptr(),
-                0 if term.by_rank is None else rank_masks.add(term.by_rank),
-            )
-            band = (math.inf, -1.0) if all_dropped else (term.at_least, term.at_most)
-            real += (*band, term.factor, term.weight)
-        integers.append(whole)
-        numbers.append(real)
-    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and the result is found out as such
-        return np.array(integers, np.uint64).view(np.int64), np.array(numbers, np.float32)
+    group = groups[flags]
+    group.order.append(number)
+    group.integers.append(integers)
+    group.numbers.append(numbers)
 
 
 class _RankMasks:

@@ -59,7 +59,11 @@ def _recipe(data: Any, base: str | None) -> tuple[str, list[str]]:
 def _experiment(data: Any, name: str) -> tuple[str, list[str]]:
     model = _first_at_hand([base_of_genome(data)])
     experiment, notes = from_genome(data, None if model is None else Layout.of(model.names), name=name)
-    return f"# @package _global_\n# Imported from mergekit-evolve.\n{_comments(notes)}{_dump(experiment)}", notes
+    head = (
+        f"# @package _global_\n# Imported from mergekit-evolve. As DIR/experiment/{name}.yaml it is searched by\n"
+        f"#   evomerge search --config-dir DIR experiment={name}\n"
+    )
+    return head + _comments(notes) + _dump(experiment), notes
 
 
 def export_file(recipe: Recipe, path: Path) -> list[str]:

@@ -78,15 +78,13 @@ def from_genome(data: Any, layout: Layout | None = None, *, name: str = "importe
         )
     if method not in ("linear", "slerp") and genome.get("base_model") is None:
         raise UsageError(f"mergekit-evolve: method {method} needs a base_model")
-    if genome.get("tokenizer_source") is not None:
-        notes.append("tokenizer_source is not carried over: the models' vocabularies must agree")
     experiment = {
         "defaults": [
             *({f"override /{group}": None} for group in ("models", "method", "space", "tasks")),
             {"override /optimizer": "cmaes"},
         ],
         "name": name,
-        "models": {"base": base, "experts": experts, "dtype": "bfloat16"},
+        "models": {"base": base, "experts": experts, "dtype": "bfloat16", **_vocabulary(genome, base, notes)},
         "space": _space(genome, str(method), layout, notes),
         "tasks": _tasks(data, notes),
     }
@@ -121,47 +119,74 @@ def _reference(model: Named, base: Named) -> str:
     return model.adapter or model.model
 
 
+def _vocabulary(genome: Mapping[str, Any], base: str, notes: list[str]) -> dict[str, str]:
+    source = genome.get("tokenizer_source")
+    if source is None:
+        return {}
+    if source in ("union", "base", base):
+        return {"vocabulary": "union" if source == "union" else "base"}
+    notes.append(f"tokenizer_source {source} is not carried over: the models' vocabularies must agree")
+    return {}
+
+
 def _space(genome: Mapping[str, Any], method: str, layout: Layout | None, notes: list[str]) -> dict[str, Any]:
     every = genome.get("layer_granularity") or 0
-    if isinstance(every, bool) or not isinstance(every, int) or every < 0:
-        raise UsageError(f"mergekit-evolve: genome.layer_granularity {every!r} must be a whole number >= 0")
-    if every and layout and layout.layers % every:
+    if isinstance(every, bool) or not isinstance(every, int):
+        raise UsageError(f"mergekit-evolve: genome.layer_granularity {every!r} must be a whole number")
+    if every > 0 and layout and layout.layers % every:
         raise UsageError(
             f"mergekit-evolve: layer_granularity {every} does not divide the models' {layout.layers} layers"
         )
+    granularity: str | int = every if every > 0 else "global"
     split, own = _filters(genome.get("filters"), layout, notes)
     parameters: dict[str, Any] = {}
     options: dict[str, Any] = {}
     if method == "slerp":
-        options["t"] = {"low": 0.0, "high": 1.0}
-        if every:
-            notes.append("layer_granularity: t is searched as one value for the whole model")
-            every = 0
+        options["t"] = {"low": 0.0, "high": 1.0, "granularity": granularity, "own": []}
     else:
         low = -_HIGHEST_WEIGHT if genome.get("allow_negative_weights") else _LOWEST_WEIGHT.get(method, 0.0)
         parameters["weight"] = {"low": low, "high": _HIGHEST_WEIGHT}
         notes.append(f"weight is searched between {low:g} and {_HIGHEST_WEIGHT:g}; mergekit-evolve has no bounds")
         given = genome.get("normalize")
-        options["normalize"] = method in _NORMALIZES if given is None else bool(given)
+        options["normalize"] = method in _NORMALIZES if given is None else _flag(given, "genome.normalize")
     if method in _DROPS:
         parameters["drop_rate"] = {"low": 0.0, "high": 1.0}
     if method == "dare_ties":
         options["rescale"] = "l1"
-    if every:
+    if genome.get("smooth") and every > 0:
+        split = _smooth(parameters, every, split, layout, notes)
+    elif every > 0:
         notes.append(
             "embeddings, norms and head have values of their own; mergekit-evolve ties them to the first and the last "
             "block of layers"
         )
-    if genome.get("smooth"):
-        notes.append("smooth is not carried over: each block of layers has one value, with a step to the next")
     return {
         "methods": [method],
-        "granularity": every or "global",
+        "granularity": granularity,
         "split": split,
         "own": own,
         "parameters": parameters,
         "options": options,
     }
+
+
+def _smooth(
+    parameters: dict[str, dict[str, Any]], every: int, split: bool, layout: Layout | None, notes: list[str]
+) -> bool:
+    """Turn bounds into gradients over the layers; return whether the parts of a layer stay apart."""
+    anchors = layout.layers // every if layout else 0
+    if anchors < 2:
+        why = (
+            "a gradient needs two values or more" if layout else "the models are not here, so their layers are unknown"
+        )
+        notes.append(f"smooth is not carried over ({why}): each block of layers has one value")
+        return split
+    for bounds in parameters.values():
+        bounds |= {"shape": "gradient", "anchors": anchors}
+    notes.append("smooth: norms and head follow the last value of a gradient; mergekit gives them the first")
+    if split:
+        notes.append("filters are not carried over: a gradient runs over whole layers")
+    return False
 
 
 def _filters(filters: Any, layout: Layout | None, notes: list[str]) -> tuple[bool, list[str]]:
@@ -244,6 +269,12 @@ def _note_the_rest(data: Mapping[str, Any], notes: list[str]) -> None:
         )
     elif data.get("fewshot_as_multiturn"):
         notes.append("fewshot_as_multiturn is not carried over")
+
+
+def _flag(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"mergekit-evolve: {where} {value!r} must be true or false")
+    return value
 
 
 def _mapping(data: Any, where: str) -> Mapping[str, Any]:

@@ -75,8 +75,8 @@ def from_reference(value: Any, where: str) -> Named:
         refuse_unknown(value, ("model", "lora", "override_architecture"), where)
         if value.get("override_architecture") is not None:
             raise UsageError(f"{where}: override_architecture has no counterpart; edit the model's config.json instead")
-        adapter = value.get("lora")
-        return Named(_from_path(value.get("model"), where), None if adapter is None else _from_path(adapter, where))
+        model, lora = _from_path(value.get("model"), where), value.get("lora")
+        return Named(model, None if lora is None else _from_path(lora, where))
     raise UsageError(f"{where}: {value!r} is no model; give its directory or hub id")
 
 

@@ -74,11 +74,7 @@ def test_the_random_plans_hold_all_that_a_plan_can_say() -> None:
     plans = [random_case(seed).plan for seed in range(120)]
     terms = [term for plan in plans for term in plan.terms]
     assert {plan.elect for plan in plans} == {"none", "weighted", "unweighted"}
-    assert {(plan.task_vectors, plan.base_weight != 0) for plan in plans} == {
-        (True, True),
-        (False, True),
-        (False, False),
-    }
+    assert {(plan.task_vectors, plan.base_weight) for plan in plans} == {(True, 1.0), (False, 0.37), (False, 0.0)}
     assert any(term.by_rank for term in terms)
     assert any(term.threshold == 65536 for term in terms)
     assert any(term.threshold and term.at_least > 0 for term in terms)

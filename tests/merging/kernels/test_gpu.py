@@ -21,8 +21,8 @@ import triton.language as tl
 
 from evomerge.merging import fingerprint, mask
 from evomerge.merging.kernels import gpu, gpu_kernel
-from evomerge.merging.kernels.gpu import Job, Shape, weighted_sums
-from evomerge.merging.methods.base import Operands, Term, WeightedSum
+from evomerge.merging.kernels.gpu import Job, Shape, Target, weighted_sums
+from evomerge.merging.methods.base import Operands, RankMask, Term, WeightedSum
 from evomerge.merging.tensors import PlannedTensor, all_terms, merge_span
 from tests.merging.methods.oracle import weighted_sum
 from tests.merging.methods.plans import LABELS, NAME, Case, random_case
@@ -65,7 +65,15 @@ def job_of(case: Case, dtype: torch.dtype, *, widened: bool = False, shift: int 
     out = torch.full((size,), 7.0, dtype=torch.float32 if widened else dtype)
     plan, experts = all_terms(case.plan, case.base, case.experts)
     ranks = [put(r) for r in case.ranks]
-    return Job(NAME, plan, dtype, put(case.base), [put(x) for x in experts], put(out), keys_of(case), ranks)
+    target = Target(
+        name=NAME,
+        dtype=dtype,
+        out=put(out),
+        experts=[put(x) for x in experts],
+        base=put(case.base),
+        mask_keys=keys_of(case) + [0] * (len(experts) - len(case.experts)),
+    )
+    return Job(target, plan, ranks)
 
 
 def from_cpu(case: Case, dtype: torch.dtype) -> tuple[torch.Tensor, int]:
@@ -88,9 +96,10 @@ def same_bits(x: torch.Tensor, y: torch.Tensor) -> bool:
 
 
 def check(case: Case, job: Job, result: tuple[int, bool]) -> None:
-    expected, value = from_cpu(case, job.dtype)
-    assert same_bits(expected, weighted_sum(case.plan, case.base, case.experts, case.numbers, case.ranks).to(job.dtype))
-    assert same_bits(job.out, expected.to(job.out.dtype))
+    dtype, out = job.target.dtype, job.target.out
+    expected, value = from_cpu(case, dtype)
+    assert same_bits(expected, weighted_sum(case.plan, case.base, case.experts, case.numbers, case.ranks).to(dtype))
+    assert same_bits(out, expected.to(out.dtype))
     assert result == (value, True)
 
 
@@ -168,14 +177,16 @@ def test_a_tensor_may_be_merged_in_pieces(seed):
         def cut(tensors: Sequence[Any]) -> list[Any]:
             return [tensor[first:last] for tensor in tensors]
 
-        return replace(
-            whole,
-            base=None if whole.base is None else whole.base[first:last],
-            experts=cut(whole.experts),
-            out=whole.out[first:last],
-            ranks=cut(whole.ranks),
+        target = Target(
+            name=NAME,
+            dtype=torch.bfloat16,
+            out=whole.target.out[first:last],
+            experts=cut(whole.target.experts),
+            base=whole.target.base[first:last],
+            mask_keys=whole.target.mask_keys,
             first=first,
         )
+        return Job(target, whole.plan, cut(whole.ranks))
 
     results = run(piece(0, 304), piece(304, 1000))
     check(case, whole, (fingerprint.combine(*(value for value, _ in results)), all(fine for _, fine in results)))
@@ -188,7 +199,10 @@ def test_elements_far_into_a_tensor_have_their_own_numbers():
     first, key = (1 << 35) + 800, 12345678901234567890
     plan = WeightedSum(terms)
     on = [tensor.to(DEVICE) for tensor in (base, expert, out)]
-    [result] = run(Job("far", plan, torch.float32, on[0], [on[1]], on[2], [key], first=first))
+    target = Target(
+        name="far", dtype=torch.float32, out=on[2], experts=[on[1]], base=on[0], mask_keys=[key], first=first
+    )
+    [result] = run(Job(target, plan))
     expected = (mask.uniforms(key, first, first + 64).to(torch.int32) >= 32768).float() * 2
     assert same_bits(on[2], expected)
     assert result == (fingerprint.fingerprint("far", expected, first=first), True)
@@ -204,13 +218,14 @@ def test_elements_far_into_a_tensor_have_their_own_numbers():
         (65520.0, torch.float16),
     ],
 )
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_what_is_not_finite_is_found_in_its_tensor(value, dtype):
     spoilt = torch.ones(1000)
     spoilt[777] = value
     jobs = []
     for values in (torch.ones(1000), spoilt, torch.ones(1000)):
         out = torch.empty(1000, dtype=dtype, device=DEVICE)
-        jobs.append(Job("t", gpu.COPY, dtype, None, [values.to(DEVICE)], out))
+        jobs.append(Job(Target(name="t", dtype=dtype, out=out, experts=[values.to(DEVICE)]), gpu.COPY))
     results = run(*jobs)
     assert [finite for _, finite in results] == [True, False, True]
     assert results[0] == (fingerprint.fingerprint("t", torch.ones(1000, dtype=dtype)), True)
@@ -225,21 +240,25 @@ def test_copy_rounds_to_nearest_even(dtype):
     values = torch.from_numpy(bits.view(np.float32).copy())
     values = values[torch.isfinite(values.to(dtype))]
     out = torch.empty(len(values), dtype=dtype, device=DEVICE)
-    [result] = run(Job("t", gpu.COPY, dtype, None, [values.to(DEVICE)], out))
+    [result] = run(Job(Target(name="t", dtype=dtype, out=out, experts=[values.to(DEVICE)]), gpu.COPY))
     assert same_bits(out, values.to(dtype))
     assert result == (fingerprint.fingerprint("t", values.to(dtype)), True)
 
 
-def test_jobs_that_do_not_fit_together_are_refused():
+def test_what_does_not_fit_together_is_refused():
     x = torch.zeros(8, device=DEVICE)
     with pytest.raises(ValueError, match="of one size"):
-        weighted_sums([Job("t", gpu.COPY, torch.float32, None, [x[:4]], x)])
-    with pytest.raises(ValueError, match="needs the base"):
-        weighted_sums([Job("t", WeightedSum((Term(1.0),)), torch.float32, None, [x], x)])
-    with pytest.raises(ValueError, match="keys"):
-        weighted_sums([Job("t", WeightedSum((Term(1.0, threshold=5),)), torch.float32, x, [x], x)])
+        Target(name="t", dtype=torch.float32, out=x, experts=[x[:4]])
     with pytest.raises(ValueError, match="not possible"):
-        weighted_sums([Job("t", gpu.COPY, torch.float32, None, [x], x, first=4)])
+        Target(name="t", dtype=torch.float32, out=x, experts=[x], first=4)
+    target = Target(name="t", dtype=torch.float32, out=x, experts=[x])
+    with pytest.raises(ValueError, match="other models"):
+        run(Job(target, WeightedSum((Term(1.0),))))
+    with pytest.raises(ValueError, match="keys"):
+        run(Job(target, replace(gpu.COPY, terms=(Term(1.0, threshold=5),))))
+    by_rank = RankMask(np.zeros(8, np.int32), np.ones(8, np.float32))
+    with pytest.raises(ValueError, match="rank of every element"):
+        run(Job(target, replace(gpu.COPY, terms=(Term(1.0, by_rank=by_rank),))))
 
 
 def test_compiled_code_keeps_the_arithmetic_and_moves_16_bytes_at_a_time():

@@ -31,7 +31,7 @@ class Memory:
     tensors: Mapping[str, Mapping[str, torch.Tensor]]
 
     def source(self, label: str, name: str) -> Elements:
-        return Elements(self.tensors[name][label].reshape(-1))
+        return Elements(self.tensors[name][label].contiguous().view(-1))
 
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self.tensors[name][""].shape)

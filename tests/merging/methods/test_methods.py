@@ -5,6 +5,7 @@ A new method needs a reference in references.py and its entry in `VARIANTS`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -165,7 +166,7 @@ def test_every_method_is_tested() -> None:
     spread=st.sampled_from([0.001, 0.02, 0.3]),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=10, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_equals_the_reference(
     variant: Variant, shape: tuple[int, ...], dtypes: list[torch.dtype], spread: float, seed: int
 ) -> None:
@@ -192,19 +193,18 @@ def test_has_the_same_bits_with_tables_and_ranks_kept(variant: Variant) -> None:
 
 
 @every_variant
-@pytest.mark.parametrize("shift", [1, 2])
-def test_the_order_in_which_experts_are_named_is_nothing(variant: Variant, shift: int) -> None:
+def test_the_order_in_which_experts_are_named_is_nothing(variant: Variant) -> None:
     base, experts = _tensors((20, 15), variant.experts, 3)
-    turned = [*list(experts)[shift:], *list(experts)[:shift]]
-    merged = _run(variant, base, {label: experts[label] for label in turned})
-    assert torch.equal(merged, _run(variant, base, experts))
+    expected = _run(variant, base, experts)
+    for order in permutations(experts):
+        assert torch.equal(_run(variant, base, {label: experts[label] for label in order}), expected)
 
 
 @every_variant
-@pytest.mark.parametrize("shape", [(0,), (0, 5), (5, 0), (2, 0, 3)])
-def test_nothing_to_merge_is_nothing(variant: Variant, shape: tuple[int, ...]) -> None:
-    base, experts = _tensors(shape, variant.experts, 0)
-    assert _run(variant, base, experts).shape == shape
+def test_nothing_to_merge_is_nothing(variant: Variant) -> None:
+    for shape in ((0,), (0, 5), (5, 0), (2, 0, 3)):
+        base, experts = _tensors(shape, variant.experts, 0)
+        assert _run(variant, base, experts).shape == shape
 
 
 def _degenerate() -> dict[str, tuple[torch.Tensor, list[torch.Tensor]]]:
@@ -234,13 +234,12 @@ def _degenerate() -> dict[str, tuple[torch.Tensor, list[torch.Tensor]]]:
 
 
 @every_variant
-@pytest.mark.parametrize("case", _degenerate())
-def test_nan_is_never_created(variant: Variant, case: str) -> None:
-    base, models = _degenerate()[case]
-    experts = dict(zip(LABELS, models[: variant.experts], strict=False))
-    merged = _run(variant, base, experts)  # raises for NaN and infinity
-    largest = max(float(x.abs().max()) for x in (base, *experts.values()))
-    assert float(merged.abs().max()) <= 40 * largest
+def test_nan_is_never_created(variant: Variant) -> None:
+    for case, (base, models) in _degenerate().items():
+        experts = dict(zip(LABELS, models[: variant.experts], strict=False))
+        merged = _run(variant, base, experts)  # raises for NaN and infinity
+        largest = max(float(x.abs().max()) for x in (base, *experts.values()))
+        assert float(merged.abs().max()) <= 40 * largest, case
 
 
 @pytest.mark.parametrize(
