@@ -205,7 +205,7 @@ def milliseconds(work: Callable[[], object], repeats: int) -> tuple[float, float
     for _ in range(repeats):
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
             start = time.perf_counter()
             begin.record()
             work()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from evomerge.merging.fingerprint import combine
-from evomerge.merging.kernels.gpu import COPY, Job, Launch, weighted_sums
+from evomerge.merging.kernels.gpu import COPY, Job, Launch, Target, weighted_sums
 from evomerge.merging.methods import WeightedSum
 from evomerge.merging.methods.reductions import spans
 from evomerge.merging.residence import Residence
@@ -38,6 +38,8 @@ class GpuMerger:
         self._residence, self._device = residence, device
         self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._ranks: dict[tuple[str, str], torch.Tensor] = {}
+        # of each tensor, what was prepared last, and what it depends on: of weights that stay where they are
+        self._prepared: dict[str, tuple[object, Target]] = {}
 
     def merge(self, planned: Sequence[PlannedTensor], targets: Mapping[str, torch.Tensor]) -> dict[str, int]:
         """Write the merged tensors into `targets`, flat, on the device; return their fingerprints by name.
@@ -56,11 +58,11 @@ class GpuMerger:
         for batch in self._batches(planned):
             jobs = []
             for tensor, weights in batch:
-                target = targets[tensor.operands.name]
+                out = targets[tensor.operands.name]
                 if isinstance(tensor.plan, WeightedSum):
-                    jobs.append((tensor, self._job(tensor, tensor.plan, weights, target)))
+                    jobs.append((tensor, self._job(tensor, tensor.plan, weights, out)))
                 else:
-                    values[tensor.operands.name] = self._span_by_span(tensor, target)
+                    values[tensor.operands.name] = self._span_by_span(tensor, out)
             if jobs:
                 under_way.append(([tensor for tensor, _ in jobs], weighted_sums([job for _, job in jobs])))
             if len(under_way) > _AHEAD:
@@ -69,14 +71,14 @@ class GpuMerger:
             take()
         return values
 
-    def _batches(self, planned: Sequence[PlannedTensor]) -> Iterator[list[tuple[PlannedTensor, Weights]]]:
+    def _batches(self, planned: Sequence[PlannedTensor]) -> Iterator[list[tuple[PlannedTensor, Weights | None]]]:
         """Yield tensors with their weights: all at once where these are on the device, else one after the other."""
         if self._residence.memory == "resident":
-            yield [(tensor, self._weights(tensor)) for tensor in planned]
+            yield [(tensor, None) for tensor in planned]
             return
         for tensor in planned:
             if not isinstance(tensor.plan, WeightedSum):
-                yield [(tensor, [])]
+                yield [(tensor, None)]
                 continue
             with torch.cuda.stream(self._copying):
                 weights = self._weights(tensor)
@@ -92,20 +94,16 @@ class GpuMerger:
         sources = [self._residence.source(label, operands.name) for label in ("", *operands.labels)]
         return [source.read(0, operands.size).to(self._device, non_blocking=True) for source in sources]
 
-    def _job(self, tensor: PlannedTensor, plan: WeightedSum, weights: Weights, out: torch.Tensor) -> Job:
-        base, *experts = weights
-        plan, models = all_terms(plan, base, experts)
+    def _job(self, tensor: PlannedTensor, plan: WeightedSum, weights: Weights | None, out: torch.Tensor) -> Job:
+        plan, order = all_terms(plan, 0, range(1, len(tensor.operands.labels) + 1))
         ranks = [None if term.by_rank is None else self._ranks_of(tensor, e) for e, term in enumerate(plan.terms)]
-        return Job(
-            name=tensor.operands.name,
-            plan=plan,
-            dtype=tensor.dtype,
-            base=base if plan.task_vectors else None,
-            experts=models,
-            out=out,
-            mask_keys=tensor.mask_keys,
-            ranks=ranks,
-        )
+        if weights is not None:
+            return Job(_target(tensor, plan, order, weights, out), plan, ranks)
+        name = tensor.operands.name
+        state = tensor.operands.labels, tensor.dtype, tensor.mask_keys, plan.task_vectors, order, out.data_ptr()
+        if name not in self._prepared or self._prepared[name][0] != state:
+            self._prepared[name] = state, _target(tensor, plan, order, self._weights(tensor), out)
+        return Job(self._prepared[name][1], plan, ranks)
 
     def _ranks_of(self, tensor: PlannedTensor, expert: int) -> torch.Tensor:
         key = tensor.operands.name, tensor.operands.labels[expert]
@@ -124,8 +122,24 @@ class GpuMerger:
                 continue
             assert not isinstance(tensor.plan, WeightedSum)
             values = tensor.plan(first, last)
-            job = Job(tensor.operands.name, COPY, tensor.dtype, None, [values], out[first:last], first=first)
-            ((value, finite),) = weighted_sums([job]).results()
+            target = Target(
+                name=tensor.operands.name, dtype=tensor.dtype, out=out[first:last], experts=[values], first=first
+            )
+            ((value, finite),) = weighted_sums([Job(target, COPY)]).results()
             tensor.refuse_infinite(finite)
             total = combine(total, value)
         return total
+
+
+def _target(
+    tensor: PlannedTensor, plan: WeightedSum, order: Sequence[int], weights: Weights, out: torch.Tensor
+) -> Target:
+    """Prepare a tensor for plans like this one; `order` numbers the weights of the plan's terms."""
+    return Target(
+        name=tensor.operands.name,
+        dtype=tensor.dtype,
+        out=out,
+        experts=[weights[i] for i in order],
+        base=weights[0] if plan.task_vectors else None,
+        mask_keys=(*tensor.mask_keys, 0)[: len(order)],
+    )

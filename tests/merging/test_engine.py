@@ -248,3 +248,20 @@ def test_a_parameter_that_does_not_lie_in_one_piece(family: Family) -> None:
     applied = MergeEngine(pool, model).apply(recipe)
     assert _same_bits(model, _streamed(recipe, pool))
     assert applied.fingerprint == MergeEngine(pool, _load(family)).apply(recipe).fingerprint
+
+
+def test_passthrough_copies_bit_for_bit(family: Family) -> None:
+    pool, model = pool_of(family), _load(family)
+    options = {"passthrough": {"head": "base", "layers.0.mlp": "math"}, "lambda": 0.7}
+    recipe = recipe_of(family, options=options)
+    plain = _streamed(recipe_of(family, options={"lambda": 0.7}), pool)
+    merged = _streamed(recipe, pool)
+    MergeEngine(pool, model).apply(recipe)
+    assert _same_bits(model, merged)
+    for name, tensor in merged.items():
+        source = "" if name == "lm_head.weight" else "math" if "layers.0.mlp" in name else None
+        expected = plain[name] if source is None else pool.tensor(source, name)
+        assert torch.equal(tensor, expected), name
+    # values that clash do not matter where nothing is merged
+    cancelling = recipe_of(family, "linear", parameters={"weight": 0.0}, options={"passthrough": "math"})
+    assert all(torch.equal(t, pool.tensor("math", n)) for n, t in _streamed(cancelling, pool).items())

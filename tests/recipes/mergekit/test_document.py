@@ -36,7 +36,10 @@ def one_slice(*sources, **more):
         (one_slice({"model": "a", "layer_range": [0, 2.5]}), "is no range"),
         (one_slice({"model": "a", "layer_range": [2, 2]}), "is no range"),
         (one_slice({"model": "a"}), "is no range"),
-        (one_slice({"model": "a", "layer_range": [4, 8]}), r"slices\[0\] has layers \[4, 8\] where layer 0 should come"),
+        (
+            one_slice({"model": "a", "layer_range": [4, 8]}),
+            r"slices\[0\] has layers \[4, 8\] where layer 0 should come",
+        ),
         (
             one_slice({"model": "a", "layer_range": [0, 2]}, {"model": "b", "layer_range": [1, 3]}),
             r"layers \[1, 3\] of b are merged with layers \[0, 2\] of a",
@@ -55,9 +58,7 @@ def test_what_is_no_configuration_is_refused_in_one_line(data, message):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    "ranges", [[(0, 8), (4, 12)], [(0, 4), (8, 12)], [(4, 8), (0, 4)], [(0, 8), (0, 8)]], ids=str
-)
+@pytest.mark.parametrize("ranges", [[(0, 8), (4, 12)], [(0, 4), (8, 12)], [(4, 8), (0, 4)], [(0, 8), (0, 8)]], ids=str)
 def test_layers_in_another_order_are_refused(ranges):
     slices = [{"sources": [{"model": "a", "layer_range": list(ends)}]} for ends in ranges]
     with pytest.raises(UsageError, match="cannot be a recipe"):

@@ -142,7 +142,10 @@ def test_what_mergekit_cannot_be_told_is_named():
     named(exported("ties", options={"elect": {"head": "unweighted", "all": "weighted"}})[1], "elect: unweighted")
     named(exported("sce", parameters={}, options={"floor": 0.0})[1], "floor")
     named(exported("linear", options={"passthrough": {"head": "base"}})[1], "passthrough of chosen tensors is not")
-    named(exported("ram", parameters={}, options={"passthrough": {"head": "a"}})[1], "passthrough of chosen tensors is not")
+    named(
+        exported("ram", parameters={}, options={"passthrough": {"head": "a"}})[1],
+        "passthrough of chosen tensors is not",
+    )
     named(exported(vocabulary="union")[1], "vocabulary union")
     named(to_mergekit(Recipe("karcher", BASE, {"a": "org/code@v1"}), LAYOUT)[1], "revision 'v1'")
 

@@ -33,7 +33,8 @@ def test_an_adapter_is_written_on_top_of_the_base(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "value", ["", None, 3, "a+b+c", "+b", "a+", {"model": {}}, {"modle": "a"}, {"model": "a", "override_architecture": "b"}]
+    "value",
+    ["", None, 3, "a+b+c", "+b", "a+", {"model": {}}, {"modle": "a"}, {"model": "a", "override_architecture": "b"}],
 )
 def test_what_names_no_model_is_refused(value):
     with pytest.raises(UsageError, match="x: "):

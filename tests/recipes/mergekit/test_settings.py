@@ -17,7 +17,12 @@ def test_gradients_have_the_values_that_mergekit_gives_them():
 
 
 def test_a_gradient_of_flags_has_no_values_between():
-    assert [evaluate([True, False], "flag", "x", t, "normalize") for t in (0, 0.5, 0.99, 1)] == [True, True, True, False]
+    assert [evaluate([True, False], "flag", "x", t, "normalize") for t in (0, 0.5, 0.99, 1)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_filters_match_parts_of_names_and_the_first_wins():
