@@ -18,7 +18,7 @@ from evomerge.merging.fingerprint import combine, to_text
 from evomerge.merging.match import check_same_models
 from evomerge.merging.methods.reductions import spans
 from evomerge.merging.residence import Memory, Residence
-from evomerge.merging.settings import check_values, clash
+from evomerge.merging.settings import clash, resolve
 from evomerge.merging.statistics import PoolStatistics
 from evomerge.merging.tensors import TORCH_DTYPES, PlannedTensor, TensorRecipe, merge_span, plan_tensor
 from evomerge.recipes import Recipe
@@ -100,13 +100,13 @@ class MergeEngine:
         the next call builds every tensor.
         """
         start = time.perf_counter()
-        check_values(recipe, self.pool.layout)
+        values = resolve(recipe, self.pool.layout)
         check_same_models(recipe, self.pool)
         self._refuse_dtype(recipe)
-        reason = clash(recipe, self.pool.layout)
+        reason = clash(recipe, values)
         if reason:
             raise CandidateError(reason)
-        wanted = {name: TensorRecipe.of(recipe, name) for name in self.pool.layout.tensors}
+        wanted = {name: TensorRecipe.of(recipe, at) for name, at in values.items()}
         stale = [n for n, piece in wanted.items() if n not in self._built or self._built[n][0] != piece]
         if stale:
             try:
@@ -213,5 +213,6 @@ def _targets(pool: ModelPool, model: torch.nn.Module) -> dict[str, torch.Tensor]
 
 
 def _unowned(live: dict[str, torch.Tensor], owners: dict[int, str]) -> Iterable[tuple[str, torch.Tensor]]:
-    """The tensors of a model that share no storage with those named in `owners`."""
-    return ((name, tensor) for name, tensor in live.items() if tensor.data_ptr() not in owners)
+    """The weights of a model (its counters and masks are none) that share no storage with those named in `owners`."""
+    weights = ((name, tensor) for name, tensor in live.items() if tensor.is_floating_point())
+    return ((name, tensor) for name, tensor in weights if tensor.data_ptr() not in owners)

@@ -4,24 +4,30 @@ This file knows recipes, the layout of a model and what methods declare; no tens
 """
 
 import math
+from collections.abc import Mapping
+from functools import lru_cache
 
 from evomerge.errors import UsageError, refuse_unknown
 from evomerge.merging.methods import PASSTHROUGH, Method, Parameter, Settings, get
 from evomerge.recipes import Layout, Recipe
-from evomerge.recipes.groups import ALL, value_at
+from evomerge.recipes.groups import ALL, group_of
 from evomerge.recipes.recipe import GroupValues, Value
 
 
-def check(recipe: Recipe, layout: Layout) -> None:
-    """Refuse (`UsageError`) a recipe that cannot be built for models of this layout: `check_values` and `clash`."""
-    check_values(recipe, layout)
-    reason = clash(recipe, layout)
+def check(recipe: Recipe, layout: Layout) -> dict[str, Settings]:
+    """Return the values at each tensor; refuse (`UsageError`) a recipe that cannot be built for models of this layout.
+
+    See `resolve` and `clash`.
+    """
+    values = resolve(recipe, layout)
+    reason = clash(recipe, values)
     if reason:
         raise UsageError(reason)
+    return values
 
 
-def check_values(recipe: Recipe, layout: Layout) -> None:
-    """Refuse (`UsageError`) a recipe that is not one for its method and for models of this layout.
+def resolve(recipe: Recipe, layout: Layout) -> dict[str, Settings]:
+    """Return the values at each tensor; refuse (`UsageError`) what is no recipe for its method and for this layout.
 
     Unknown methods, parameters and options (the nearest known is named), missing and out-of-bounds values, too few or
     too many experts, tensors that no group holds, groups that overlap.
@@ -42,19 +48,17 @@ def check_values(recipe: Recipe, layout: Layout) -> None:
     for option in options:
         for group, value in recipe.options.get(option.name, {}).items():
             _refuse(option, value, f"{where}{option.name}.{group}")
-    for tensor in layout.tensors:
-        settings(recipe, method, tensor)
+    return {tensor: settings(recipe, method, tensor) for tensor in layout.tensors}
 
 
-def clash(recipe: Recipe, layout: Layout) -> str | None:
+def clash(recipe: Recipe, values: Mapping[str, Settings]) -> str | None:
     """Return why the values of a recipe, each of them good, cannot be built together, or None if they can.
 
     In a search that is the bad luck of one candidate, not a mistake of the user's.
     """
     method = get(recipe.method)
-    for tensor in layout.tensors:
-        values = settings(recipe, method, tensor)
-        reason = None if values.options[PASSTHROUGH.name] else method.refusal(values)
+    for tensor, at in values.items():
+        reason = None if at.options[PASSTHROUGH.name] else method.refusal(at)
         if reason:
             return f"recipe: method {method.name}: tensor {tensor!r}: {reason}"
     return None
@@ -81,9 +85,15 @@ def _value(parameter: Parameter, groups: GroupValues | None, tensor: str, where:
     if parameter is PASSTHROUGH:  # it names the tensors it is about, the others are merged
         groups = {ALL: "", **groups}
     try:
-        return value_at(groups, tensor)
+        return groups[_group(tuple(groups), tensor)]
     except UsageError as error:
         raise UsageError(f"recipe: {where}: {error}") from None
+
+
+@lru_cache(maxsize=1 << 18)
+def _group(groups: tuple[str, ...], tensor: str) -> str:
+    """`group_of`, remembered: the recipes of a search divide the model alike."""
+    return group_of(tensor, groups)
 
 
 def _refuse(parameter: Parameter, value: Value, where: str) -> None:

@@ -32,7 +32,7 @@ class MergeStream:
     """
 
     def __init__(self, recipe: Recipe, pool: ModelPool) -> None:
-        check(recipe, pool.layout)
+        self._settings = check(recipe, pool.layout)
         check_same_models(recipe, pool)
         self.recipe, self.pool = recipe, pool
         self._statistics = PoolStatistics(pool, pool.layout.tensors)
@@ -49,7 +49,7 @@ class MergeStream:
             raise
 
     def _merge(self, name: str, sink: Sink) -> int:
-        planned = plan_tensor(name, TensorRecipe.of(self.recipe, name), self.pool, self._statistics)
+        planned = plan_tensor(name, TensorRecipe.of(self.recipe, self._settings[name]), self.pool, self._statistics)
         total = 0
         for first, last in spans(planned.operands.size, _SPAN):
             out = torch.empty(last - first, dtype=planned.dtype)

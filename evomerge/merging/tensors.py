@@ -17,7 +17,6 @@ from evomerge.merging import fingerprint, mask
 from evomerge.merging.kernels import cpu
 from evomerge.merging.methods import BLOCK, Operands, Plan, Settings, Term, WeightedSum, get
 from evomerge.merging.methods.base import PASSTHROUGH, Source
-from evomerge.merging.settings import settings
 from evomerge.merging.statistics import Models, PoolStatistics
 from evomerge.recipes import Recipe
 from evomerge.recipes.recipe import BASE
@@ -40,15 +39,14 @@ class TensorRecipe:
     seed: int | None
 
     @classmethod
-    def of(cls, recipe: Recipe, tensor: str) -> "TensorRecipe":
+    def of(cls, recipe: Recipe, settings: Settings) -> "TensorRecipe":
         """Take what concerns one tensor out of a recipe; a method that draws no mask depends on no seed."""
-        method = get(recipe.method)
         return cls(
             method=recipe.method,
             labels=tuple(recipe.experts),
-            settings=settings(recipe, method, tensor),
+            settings=settings,
             dtype=TORCH_DTYPES[recipe.dtype],
-            seed=recipe.seed if method.stochastic else None,
+            seed=recipe.seed if get(recipe.method).stochastic else None,
         )
 
 

@@ -20,7 +20,7 @@ from evomerge.evaluation import EvalTask, Evaluator, OutcomeStore, TransformersB
 from evomerge.evaluation.types import SPLITS, Split
 from evomerge.merging import METHODS, MergeEngine, check, parameter_defaults
 from evomerge.merging.residence import Memory
-from evomerge.merging.settings import check_values
+from evomerge.merging.settings import resolve as resolve_settings
 from evomerge.recipes import SearchSpace
 from evomerge.search.baselines import baselines
 from evomerge.search.config import Evaluation, SearchConfig
@@ -56,7 +56,7 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
         vocabulary=config.models.vocabulary,
     )
     for probe in space.probes():
-        check_values(probe, pool.layout)
+        resolve_settings(probe, pool.layout)
     check(space.recipe([0.5] * len(space)), pool.layout)
     tasks = load_tasks(config.tasks, split_seed=config.evaluation.split_seed)
     items = {split: pick_items(tasks, split, getattr(config.items, split)) for split in SPLITS}

@@ -140,13 +140,19 @@ def test_an_expert_may_be_called_shape():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{method: ties, base: b, experts: {a: x}, vocabulary: unoin}", "vocabulary 'unoin' is none of same, base, uni"),
+        (
+            "{method: ties, base: b, experts: {a: x}, vocabulary: unoin}",
+            "vocabulary 'unoin' is none of same, base, uni",
+        ),
         ("{method: ties, base: b, experts: {a: x}, vocabulary: [union]}", "vocabulary .* is none of"),
         (
             "{method: ties, base: b, experts: {math: x}, options: {passthrough: {head: maht}}}",
             "passthrough.head: there is no model 'maht'; did you mean 'math'",
         ),
-        ("{method: ties, base: b, experts: {math: x}, options: {passthrough: 1}}", "passthrough.all: there is no model 1"),
+        (
+            "{method: ties, base: b, experts: {math: x}, options: {passthrough: 1}}",
+            "passthrough.all: there is no model 1",
+        ),
         ("{method: ties, base: b, experts: {base: x}, options: {passthrough: base}}", "also an expert's label"),
         (
             "{method: ties, base: b, experts: {a: x}, parameters: {weight: {a: {shape: lins}}}}",
@@ -157,8 +163,9 @@ def test_an_expert_may_be_called_shape():
             "recipe: weight.a: shape lines: unknown key 'layer'; did you mean 'layers'",
         ),
         (
-            "{method: ties, base: b, experts: {a: x}, options: {t: {shape: lines, layers: 3, alpha: 1e308, beta: 1e308}}}",
-            "finite",
+            "{method: ties, base: b, experts: {a: x},"
+            " options: {t: {shape: lines, layers: 3, alpha: 1.0e+308, beta: 1.0e+308}}}",
+            "inf is not a finite number",
         ),
         ("{method: ties, base: b, experts: {a: x}, parameters: {weight: {a: {all: 1, 3: 2}}}}", "unknown group '3'"),
         (

@@ -76,7 +76,9 @@ def test_a_swap_takes_every_layer_from_one_expert_or_both(data, layers):
     assert all(a + b == 1.0 for a, b in inside), "the shares of every layer sum to one"
     middle = layers - bottom - top - 2 * transition
     ends, mixed = (1.0, 0.0), (0.5, 0.5)
-    assert inside == [ends] * bottom + [mixed] * transition + [(0.0, 1.0)] * middle + [mixed] * transition + [ends] * top
+    assert (
+        inside == [ends] * bottom + [mixed] * transition + [(0.0, 1.0)] * middle + [mixed] * transition + [ends] * top
+    )
     assert {language[kind] for kind in OUTSIDE} == {1.0}
 
 

@@ -147,6 +147,13 @@ class _Import:
             if not swap and not fewest <= count <= most:
                 wanted = f"{fewest}" if fewest == most else f"at least {fewest}"
                 raise UsageError(f"mergekit: method {self.name} takes {wanted} models besides the base, not {count}")
+        sums = self.method.base != "optional" and "weight" in self.method.per_model
+        for model in self.inputs:
+            everywhere = all(any(entry.model == model for entry in one.inputs) for one in self.document.slices)
+            if not everywhere and not sums and self.name != "passthrough":
+                raise UsageError(
+                    f"mergekit: {model.model} is in some slices only; with {self.name} no recipe says that"
+                )
 
     def note(self, text: str) -> None:
         if text not in self.notes:
@@ -181,7 +188,7 @@ class _Import:
             one, t = self.where(tensor)
             entry = next((entry for entry in one.inputs if entry.model == model), None)
             if entry is None:
-                values[tensor] = self.absent(name, model)
+                values[tensor] = default or 0.0  # a weight of 0: it has no part in the sum
                 continue
             scopes = (entry.parameters, one.parameters, *self.document.parameters)
             value = first_set(scopes, name, kind, tensor, t)
@@ -190,15 +197,6 @@ class _Import:
                 raise UsageError(f"mergekit: {name} of {model.model} has no value{at}; mergekit refuses that too")
             values[tensor] = value if value is not None else default if default is not None else 0.0
         return values
-
-    def absent(self, name: str, model: Named) -> Value:
-        """Return the value of a parameter where its model is no input: with a weight of 0 it has no part in a sum."""
-        if self.method.base == "optional" or "weight" not in self.method.per_model:
-            raise UsageError(
-                f"mergekit: {model.model} is in some slices only; with {self.name} a recipe cannot say that"
-            )
-        default = self.method.per_model[name]
-        return 0.0 if default is None else default
 
     def shared(self, name: str) -> dict[str, Value]:
         """Return tensor -> value of a parameter of all models together."""

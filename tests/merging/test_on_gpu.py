@@ -1,0 +1,72 @@
+"""Merging on a GPU gives the CPU's bits: on a GPU where there is one, else in Triton's interpreter."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="triton comes with builds of torch for GPUs")
+
+from evomerge.errors import CandidateError
+from evomerge.merging import METHODS, stream
+from evomerge.merging.fingerprint import fingerprint
+from evomerge.merging.on_gpu import GpuMerger
+from evomerge.merging.residence import Memory, Residence
+from evomerge.merging.statistics import PoolStatistics
+from evomerge.merging.tensors import PlannedTensor, TensorRecipe, plan_tensor
+from evomerge.recipes import Recipe
+from tests.merging.recipes import pool_of, recipe_of
+
+Family = dict[str, Path]
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+MEMORIES: list[Memory] = ["resident", "files"] if DEVICE.type == "cpu" else ["resident", "pinned", "files"]
+#: One matrix, one vector, one long table: the interpreter is slow.
+TENSORS = ("model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight", "model.norm.weight")
+
+
+class Merger:
+    """A GpuMerger and what it writes into."""
+
+    def __init__(self, family: Family, memory: Memory) -> None:
+        self.pool = pool_of(family)
+        self.residence = Residence(self.pool, DEVICE, memory)
+        self.gpu = GpuMerger(self.residence, DEVICE)
+        # planned from the weights in main memory
+        self.statistics = PoolStatistics(self.pool, self.pool.layout.tensors, cache_bytes=0)
+        self.out: dict[str, torch.Tensor] = {}
+
+    def merge(self, recipe: Recipe) -> dict[str, int]:
+        planned: list[PlannedTensor] = []
+        for name in TENSORS:
+            planned.append(plan_tensor(name, TensorRecipe.of(recipe, name), self.residence, self.statistics))
+            size = planned[-1].operands.size
+            self.out[name] = torch.zeros(size, dtype=planned[-1].dtype, device=DEVICE)
+        return self.gpu.merge(planned, self.out)
+
+
+def check(merger: Merger, recipe: Recipe) -> None:
+    values = merger.merge(recipe)
+    for name, tensor in stream(recipe, merger.pool):
+        if name in TENSORS:
+            assert torch.equal(merger.out[name].cpu().view(torch.uint8), tensor.flatten().view(torch.uint8)), name
+            assert values[name] == fingerprint(name, tensor)
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("method", METHODS)
+def test_bits_and_fingerprints_are_those_of_the_export(family: Family, method: str, memory: Memory) -> None:
+    check(Merger(family, memory), recipe_of(family, method))
+
+
+def test_what_was_prepared_for_one_recipe_does_not_leak_into_the_next(family: Family) -> None:
+    merger = Merger(family, "resident")
+    for changes in ({}, {"seed": 5}, {"dtype": "float32"}, {"method": "slerp"}, {"method": "linear"}, {}):
+        settings: dict[str, Any] = {"method": "dare_linear", **changes}
+        check(merger, recipe_of(family, settings.pop("method"), **settings))
+
+
+def test_infinite_weights_are_refused_by_name(family: Family) -> None:
+    recipe = recipe_of(family, "task_arithmetic", weights={"code": {"all": 3e38}, "math": {"all": 3e38}})
+    with pytest.raises(CandidateError, match=r"model\..* holds NaN or infinity"):
+        Merger(family, "resident").merge(recipe)
