@@ -152,7 +152,7 @@ class Pool:
             uniforms=lambda expert, first, last: mask.uniforms(self.keys[name][expert], first, last),
             ranks=lambda expert, first, last: ranks[expert][first:last],
         )
-        planned = PlannedTensor(operands, plan, DTYPE, tuple(self.keys[name]))
+        planned = PlannedTensor(operands, plan, DTYPE, tuple(self.keys[name]), numbers=(None,) * len(LABELS))
         out = torch.empty(self.base[name].numel(), dtype=DTYPE)
         expected = merge_span(planned, 0, out.numel(), out)
         return expected != value or not torch.equal(out.view(torch.int16), self.out[name].cpu().view(torch.int16))

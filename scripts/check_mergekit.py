@@ -5,7 +5,8 @@
 For every method that both have, ten random recipes with values per layer are built on a random float32 family: by
 evomerge, and by mergekit from the exported YAML, in a process and a virtual environment of its own. Each tensor must
 agree to 1e-6 of its largest element. One recipe a method goes through the real commands, `evomerge merge` and
-`mergekit-yaml`. Each YAML is also imported again, and the recipe that comes out is built. Exits 1 if anything differs.
+`mergekit-yaml`. Each YAML is also imported again, and the recipe that comes out is built; so are configurations as
+people write them, with gradients, filters, slices and modules. Exits 1 if anything differs.
 
 Without --python the environment is looked for, or made with venv and pip, in the folder of --environment. mergekit is
 LGPL-3.0: it is run, and none of it is here.
@@ -21,6 +22,7 @@ import venv
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -75,6 +77,45 @@ PARAMETERS: dict[str, tuple[float, float]] = {
     "metric": (0.5, 3.0),
 }
 NUMBER_OF_EXPERTS = {"nuslerp": (2, 2), "slerp": (1, 2), "passthrough": (1, 1), "model_stock": (2, 3)}
+
+#: Configurations as people write them, for the import alone: beginning with method and base, for four layers.
+WRITTEN = {
+    "gradients under filters": """merge_method: slerp, base_model: $BASE,
+        slices: [{sources: [{model: $BASE, layer_range: [0, 4]}, {model: $A, layer_range: [0, 4]}]}],
+        parameters: {t: [
+          {filter: self_attn, value: [0, 0.5, 0.3, 0.7, 1]}, {filter: mlp, value: [1, 0.2]}, {value: 0.4}]}""",
+    "slerp from the second": """merge_method: slerp, base_model: $A,
+        models: [{model: $BASE}, {model: $A}], parameters: {t: [0.1, 0.9]}""",
+    "slices that start from one and the other": """merge_method: slerp, slices: [
+        {sources: [{model: $A, layer_range: [0, 2]}, {model: $B, layer_range: [0, 2]}],
+         base_model: $A, parameters: {t: 0.2}},
+        {sources: [{model: $A, layer_range: [2, 4]}, {model: $B, layer_range: [2, 4]}],
+         base_model: $B, parameters: {t: 0.3}}]""",
+    "scopes": """merge_method: ties, base_model: $BASE, slices: [
+        {sources: [
+           {model: $A, layer_range: [0, 3], parameters: {weight: [0.2, 1]}}, {model: $B, layer_range: [0, 3]},
+           {model: $BASE, layer_range: [0, 3]}], parameters: {density: 0.5, lambda: 1.2}},
+        {sources: [
+           {model: $A, layer_range: [3, 4]}, {model: $B, layer_range: [3, 4], parameters: {weight: [0.1, 0.9]}},
+           {model: $BASE, layer_range: [3, 4]}], parameters: {normalize: [false, true]}}],
+        parameters: {weight: 0.7, density: [{filter: mlp, value: [0.9, 0.3]}], normalize: true, int8_mask: true}""",
+    "modules, and a base that is listed": """merge_method: task_arithmetic, base_model: $BASE,
+        modules: {default: {
+          parameters: {weight: [{filter: layernorm, value: 0.9}]},
+          models: [{model: $BASE}, {model: $A}, {model: $B, parameters: {weight: [-0.4, "5e-1"]}}]}},
+        parameters: {weight: 0.1}""",
+    "a model in some slices only": """merge_method: linear, parameters: {weight: 0.5}, slices: [
+        {sources: [{model: $A, layer_range: [0, 1]}, {model: $B, layer_range: [0, 1]}]},
+        {sources: [
+          {model: $C, layer_range: [1, 4]}, {model: $B, layer_range: [1, 4], parameters: {weight: [0, 1]}}]}]""",
+    "layers of several models": """merge_method: passthrough, slices: [
+        {sources: [{model: $A, layer_range: [0, 1]}]}, {sources: [{model: $BASE, layer_range: [1, 3]}]},
+        {sources: [{model: $A, layer_range: [3, 4]}]}]""",
+    "a mean with the base in it": "merge_method: karcher, base_model: $BASE, models: [{model: $A}, {model: $B}]",
+    "breadcrumbs by layer": """merge_method: breadcrumbs, base_model: $BASE,
+        models: [{model: $A, parameters: {density: [0.3, 0.9]}}, {model: $C}],
+        parameters: {weight: 1, gamma: [0.0, 0.2]}""",
+}
 
 # What runs inside mergekit's environment: it calls mergekit, many merges in one process.
 RUNNER = """
@@ -242,9 +283,8 @@ def run_commands(python: Path, recipe: Recipe, work: Path) -> tuple[Path, Path]:
     """Build a recipe by the commands that users type; return our directory and mergekit's."""
     file, config, ours, theirs = work / "recipe.yaml", work / "config.yaml", work / "ours", work / "theirs"
     file.write_text(recipe.to_yaml())
-    own = [sys.executable, "-m", "evomerge.cli", "merge", str(file)]
-    _run([*own, str(ours)], work / "log.txt")
-    _run([*own, "--mergekit", str(config)], work / "log.txt")
+    own = [sys.executable, "-m", "evomerge.cli", "merge", str(file), str(ours), "--mergekit", str(config)]
+    _run(own, work / "log.txt")
     command = [str(python.with_name("mergekit-yaml")), str(config), str(theirs), "--quiet", "--no-write-model-card"]
     _run([*command, "--num-threads", "1"], work / "log.txt")
     return ours, theirs
@@ -298,13 +338,17 @@ def check(methods: list[str], count: int, python: Path, work: Path, *, seed: int
             data, _ = to_mergekit(recipe, pool.layout)
             (out / "config.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
             cases.append((recipe, number, out, data))
-    run_many(python, [(out / "config.yaml", out / "theirs") for _, _, out, _ in cases], work)
+    for name, text in WRITTEN.items():
+        out = work / name.replace(" ", "-")
+        out.mkdir()
+        filled = Template(text).substitute({label.upper(): path for label, path in paths.items()})
+        (out / "config.yaml").write_text(f"{{{filled}, dtype: float32}}")
+    jobs = [(out / "config.yaml", out / "theirs") for out in (*(case[2] for case in cases), *_written(work))]
+    run_many(python, jobs, work)
     for recipe, number, out, data in cases:
         try:
-            if (out / "theirs.error").is_file():
-                raise RuntimeError((out / "theirs.error").read_text())
             ours = dict(stream(recipe, pool))
-            gap, worst, equal = compare(ours, load(out / "theirs"))
+            gap, worst, equal = compare(ours, built(out))
             by_command = commands and number == 0
             if by_command:
                 (out / "command").mkdir()
@@ -312,12 +356,34 @@ def check(methods: list[str], count: int, python: Path, work: Path, *, seed: int
                 if compare(again, ours)[2] != len(ours):
                     raise RuntimeError("evomerge merge builds something else than the engine")
                 gap = max(gap, compare(again, theirs)[0])
-            back, _ = from_mergekit(data, pool.layout, base=recipe.base)
-            reopened = ModelPool.open(back.base, back.experts, check_weights=False)
-            imported = compare(dict(stream(back, reopened)), ours)[0]
+            imported = compare(imported_from(data, pool.layout, recipe.base), ours)[0]
             yield Result(recipe.method, number, gap, imported, equal, len(ours), by_command, worst)
         except (EvomergeError, RuntimeError) as error:
             yield Result(recipe.method, number, np.inf, np.inf, 0, 0, False, error=f"{type(error).__name__}: {error}")
+    for name, out in zip(WRITTEN, _written(work), strict=True):
+        try:
+            data = yaml.safe_load((out / "config.yaml").read_text())
+            gap, worst, equal = compare(imported_from(data, pool.layout, None), theirs := built(out))
+            yield Result(name, 0, gap, gap, equal, len(theirs), False, worst)
+        except (EvomergeError, RuntimeError) as error:
+            yield Result(name, 0, np.inf, np.inf, 0, 0, False, error=f"{type(error).__name__}: {error}")
+
+
+def _written(work: Path) -> list[Path]:
+    return [work / name.replace(" ", "-") for name in WRITTEN]
+
+
+def built(out: Path) -> dict[str, torch.Tensor]:
+    """Return what mergekit built."""
+    if (out / "theirs.error").is_file():
+        raise RuntimeError((out / "theirs.error").read_text())
+    return load(out / "theirs")
+
+
+def imported_from(data: Any, layout: Layout, base: str | None) -> dict[str, torch.Tensor]:
+    """Return the tensors of the recipe that a configuration is imported as."""
+    recipe, _ = from_mergekit(data, layout, base=base)
+    return dict(stream(recipe, ModelPool.open(recipe.base, recipe.experts, check_weights=False)))
 
 
 def main() -> int:
@@ -336,7 +402,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as work:
         results = list(check(options.methods, count, python, Path(work), seed=options.seed, commands=not options.quick))
     rows = []
-    for method in options.methods:
+    for method in (*options.methods, *WRITTEN):
         own = [result for result in results if result.method == method]
         rows.append(
             [

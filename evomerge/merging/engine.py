@@ -15,6 +15,7 @@ from evomerge.checkpoints import ModelPool
 from evomerge.checkpoints.live import live_tensors
 from evomerge.errors import CandidateError, UsageError
 from evomerge.merging.fingerprint import combine, to_text
+from evomerge.merging.mask import RememberedUniforms
 from evomerge.merging.match import check_same_models
 from evomerge.merging.methods.reductions import spans
 from evomerge.merging.residence import Memory, Residence
@@ -83,7 +84,9 @@ class MergeEngine:
         room = self.residence.room if cache_bytes is None else cache_bytes
         on_gpu = device.type == "cuda" and self.residence.memory == "resident"
         # statistics are computed by the CPU
-        self._statistics = PoolStatistics(pool if on_gpu else self.residence, pool.layout.tensors, cache_bytes=room)
+        models = pool if on_gpu else self.residence
+        self._statistics = PoolStatistics(models, pool.layout.tensors, cache_bytes=room // 2)
+        self._uniforms = RememberedUniforms(room // 2) if device.type != "cuda" else None
         self._gpu = None
         if device.type == "cuda":
             from evomerge.merging.on_gpu import GpuMerger
@@ -139,7 +142,7 @@ class MergeEngine:
         names = sorted(pieces, key=lambda name: -self._targets[name].numel())
 
         def plan(name: str) -> PlannedTensor:
-            return plan_tensor(name, pieces[name], self.residence, self._statistics)
+            return plan_tensor(name, pieces[name], self.residence, self._statistics, self._uniforms)
 
         with ThreadPoolExecutor(self._threads) as executor:
             try:

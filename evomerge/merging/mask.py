@@ -9,6 +9,7 @@ Philox4x32-10: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 
 
 import hashlib
 import math
+from threading import Lock
 
 import numpy as np
 import torch
@@ -49,6 +50,32 @@ def uniforms(key: int, first: int, last: int) -> torch.Tensor:
     cpu.philox(np.uint64(key), block, numbers)
     skip = first - block * _ELEMENTS_PER_BLOCK
     return torch.from_numpy(numbers[skip : skip + last - first])
+
+
+class RememberedUniforms:
+    """The numbers of whole tensors, of one seed at a time, up to a number of bytes."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._seed: int | None = None
+        self._numbers: dict[tuple[str, str], torch.Tensor] = {}
+        self._room = max_bytes
+        self._lock = Lock()
+
+    def whole(self, seed: int, expert: str, tensor: str, size: int) -> torch.Tensor | None:
+        """Return the numbers of a tensor of `size` elements; None if they do not fit in."""
+        with self._lock:
+            if seed != self._seed:
+                self._seed, self._numbers, self._room = seed, {}, self._max_bytes
+            known = self._numbers.get((expert, tensor))
+            if known is not None or 2 * size > self._room:
+                return known
+            self._room -= 2 * size
+        made = uniforms(key_of(seed, expert, tensor), 0, size)
+        with self._lock:
+            if seed == self._seed:
+                self._numbers[expert, tensor] = made
+        return made
 
 
 def dropped(numbers: torch.Tensor, t: int) -> torch.Tensor:

@@ -59,12 +59,14 @@ class PlannedTensor:
         plan: how.
         dtype: what it is rounded to.
         mask_keys: the keys of the experts' masks.
+        numbers: the masks' numbers for the whole tensor, where they are remembered.
     """
 
     operands: Operands
     plan: Plan
     dtype: torch.dtype
     mask_keys: tuple[int, ...]
+    numbers: tuple[torch.Tensor | None, ...]
 
     def refuse_infinite(self, finite: bool) -> None:
         """Raise `CandidateError` unless all is finite."""
@@ -74,7 +76,13 @@ class PlannedTensor:
             )
 
 
-def plan_tensor(name: str, recipe: TensorRecipe, models: Models, statistics: PoolStatistics) -> PlannedTensor:
+def plan_tensor(
+    name: str,
+    recipe: TensorRecipe,
+    models: Models,
+    statistics: PoolStatistics,
+    remembered: mask.RememberedUniforms | None = None,
+) -> PlannedTensor:
     """Plan one tensor: compute the numbers that need all of it.
 
     Args:
@@ -82,8 +90,18 @@ def plan_tensor(name: str, recipe: TensorRecipe, models: Models, statistics: Poo
         recipe: what to do with it.
         models: where it is merged from.
         statistics: of the same models, wherever they are computed from.
+        remembered: where the numbers of masks are kept, if they are.
     """
     keys = tuple(mask.key_of(recipe.seed or 0, label, name) for label in recipe.labels)
+    size = statistics.size(name)
+    numbers: list[torch.Tensor | None] = [None] * len(keys)
+    if remembered is not None and recipe.seed is not None:
+        numbers = [remembered.whole(recipe.seed, label, name, size) for label in recipe.labels]
+
+    def uniforms(expert: int, first: int, last: int) -> torch.Tensor:
+        known = numbers[expert]
+        return mask.uniforms(keys[expert], first, last) if known is None else known[first:last]
+
     own = statistics.of(name, recipe.labels)
     operands = Operands(
         name=name,
@@ -92,7 +110,7 @@ def plan_tensor(name: str, recipe: TensorRecipe, models: Models, statistics: Poo
         base=models.source("", name),
         experts=tuple(models.source(label, name) for label in recipe.labels),
         statistics=own,
-        uniforms=lambda expert, first, last: mask.uniforms(keys[expert], first, last),
+        uniforms=uniforms,
         ranks=own.ranks,
     )
     plan: Plan
@@ -103,7 +121,7 @@ def plan_tensor(name: str, recipe: TensorRecipe, models: Models, statistics: Poo
         plan = get(recipe.method).plan(operands, recipe.settings)
     else:
         plan = _passthrough(operands.base)
-    return PlannedTensor(operands, plan, recipe.dtype, keys)
+    return PlannedTensor(operands, plan, recipe.dtype, keys, tuple(numbers))
 
 
 def merge_span(planned: PlannedTensor, first: int, last: int, out: torch.Tensor) -> int:
@@ -140,12 +158,18 @@ def _passthrough(source: Source) -> Callable[[int, int], torch.Tensor]:
 def _finish(planned: PlannedTensor, values: torch.Tensor, first: int, out: torch.Tensor) -> int:
     """Round float32 values into `out`, check them, and return their fingerprint."""
     if planned.dtype == torch.bfloat16:
+        exact = values.contiguous().numpy()
+        planned.refuse_infinite(bool(cpu.all_finite(exact)))
         rounded = torch.empty(values.shape, dtype=torch.bfloat16)
-        finite = cpu.round_bfloat16(values.contiguous().numpy(), fingerprint.bit_words(rounded))
-    else:
-        rounded = values.to(planned.dtype)
-        finite = bool(torch.isfinite(rounded).all())
-    planned.refuse_infinite(bool(finite))
+        cpu.round_bfloat16(exact, fingerprint.bit_words(rounded))
+        value, finite = cpu.hash_bfloat16(
+            fingerprint.bit_words(rounded), np.uint64(fingerprint.key_of(planned.operands.name)), first
+        )
+        planned.refuse_infinite(bool(finite))
+        out.copy_(rounded)
+        return int(value)
+    rounded = values.to(planned.dtype)
+    planned.refuse_infinite(bool(torch.isfinite(rounded).all()))
     out.copy_(rounded)
     return fingerprint.fingerprint(planned.operands.name, rounded, first=first)
 
@@ -201,6 +225,9 @@ def _describe(record: Any, term: Term, planned: PlannedTensor, expert: int, firs
     record["threshold"] = term.threshold
     if term.threshold > 0 or term.by_rank is not None:
         record["key"] = planned.mask_keys[expert]
+        numbers = planned.numbers[expert]
+        if numbers is not None:
+            record["numbers"] = numbers.data_ptr() + 2 * first
     if term.by_rank is None:
         return ()
     ranks = planned.operands.ranks(expert, first, last).contiguous()

@@ -335,7 +335,10 @@ def _choices(data: Mapping[str, Any], where: str, *, text: bool) -> tuple[Value,
     found = data["choices"]
     if not isinstance(found, Sequence) or isinstance(found, str) or len(found) < 2:
         raise UsageError(f"{where}: choices must be a list of two values or more, not {found!r}")
-    return tuple(_value(choice, f"{where}: choices", text=text) for choice in found)
+    choices = tuple(_value(choice, f"{where}: choices", text=text) for choice in found)
+    if len(set(choices)) < len(choices):
+        raise UsageError(f"{where}: choices {found!r} has equal values")
+    return choices
 
 
 def _value(value: Any, where: str, *, text: bool) -> Value:

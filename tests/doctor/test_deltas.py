@@ -111,6 +111,7 @@ def test_a_sample_is_near_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
         one, two = whole.experts[label].whole, sample.experts[label].whole
         assert two.parameters == one.parameters
         assert two.counts.sum() == pytest.approx(one.parameters)
+        assert two.zero_share == pytest.approx(one.zero_share, rel=0.1)
         assert two.relative_norm == pytest.approx(one.relative_norm, rel=0.1)
         assert two.quantile(0.9) == pytest.approx(one.quantile(0.9), rel=0.1)
     assert same(sample, measure(pairs, threads=3, quick=True))
@@ -119,10 +120,14 @@ def test_a_sample_is_near_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 4095, 4097])
 def test_odd_sizes(size: int) -> None:
     generator = torch.Generator().manual_seed(size)
-    start, change = torch.randn(2, size, generator=generator)
-    pair = TensorPair("model.norm.weight", MemorySource(start), {"x": MemorySource(start + change)})
-    part = measure([pair], threads=1).experts["x"].whole
-    exact = ((start + change) - start).double().numpy()
+    start, change, other = torch.randn(3, size, generator=generator)
+    experts = {"x": MemorySource(start + change), "y": MemorySource(start + other)}
+    measured = measure([TensorPair("model.norm.weight", MemorySource(start), experts)], threads=1)
+    part = measured.experts["x"].whole
+    exact, second = (((start + move) - start).double().numpy() for move in (change, other))
+    if size:
+        cosine = exact @ second / np.linalg.norm(exact) / np.linalg.norm(second)
+        assert measured.cosines["x", "y"] == pytest.approx(cosine, rel=1e-9)
     assert part.delta_norm == pytest.approx(np.linalg.norm(exact), rel=1e-12)
     assert part.dot == pytest.approx(exact @ start.double().numpy(), rel=1e-9)
     assert part.counts.sum() == part.parameters == size

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evomerge.merging import mask
-from evomerge.merging.mask import dropped, rescale, threshold
+from evomerge.merging.mask import RememberedUniforms, dropped, key_of, rescale, threshold
 
 CASES = json.loads((Path(__file__).parent / "mask_vectors.json").read_text())["cases"]
 RATES = st.floats(0.0, 1.0)
@@ -91,3 +91,17 @@ def test_neighbours_are_independent() -> None:
     numbers = uniforms(0, "math", "pairs", 0, 400_000).numpy().astype(float)
     for lag in (1, 2, 4, 8):
         assert abs(np.corrcoef(numbers[:-lag], numbers[lag:])[0, 1]) < 0.01
+
+
+def test_remembered_numbers_are_the_same_keep_within_their_memory_and_forget_other_seeds() -> None:
+    remembered = RememberedUniforms(max_bytes=300)
+    for seed in (0, 0, 1, 0):
+        for tensor in ("a", "b"):  # the second does not fit in
+            numbers = remembered.whole(seed, "math", tensor, 100)
+            if tensor == "b":
+                assert numbers is None
+            else:
+                assert numbers is not None
+                assert numbers.tolist() == uniforms(seed, "math", tensor, 0, 100).tolist()
+    assert remembered.whole(0, "math", "a", 100) is remembered.whole(0, "math", "a", 100)
+    assert mask.uniforms(key_of(0, "math", "a"), 3, 7).tolist() == uniforms(0, "math", "a", 3, 4).tolist()

@@ -13,6 +13,7 @@ from evomerge.merging import METHODS, stream
 from evomerge.merging.fingerprint import fingerprint
 from evomerge.merging.on_gpu import GpuMerger
 from evomerge.merging.residence import Memory, Residence
+from evomerge.merging.settings import resolve
 from evomerge.merging.statistics import PoolStatistics
 from evomerge.merging.tensors import PlannedTensor, TensorRecipe, plan_tensor
 from evomerge.recipes import Recipe
@@ -38,8 +39,10 @@ class Merger:
 
     def merge(self, recipe: Recipe) -> dict[str, int]:
         planned: list[PlannedTensor] = []
+        settings = resolve(recipe, self.pool.layout)
         for name in TENSORS:
-            planned.append(plan_tensor(name, TensorRecipe.of(recipe, name), self.residence, self.statistics))
+            piece = TensorRecipe.of(recipe, settings[name])
+            planned.append(plan_tensor(name, piece, self.residence, self.statistics))
             size = planned[-1].operands.size
             self.out[name] = torch.zeros(size, dtype=planned[-1].dtype, device=DEVICE)
         return self.gpu.merge(planned, self.out)
@@ -67,6 +70,7 @@ def test_what_was_prepared_for_one_recipe_does_not_leak_into_the_next(family: Fa
 
 
 def test_infinite_weights_are_refused_by_name(family: Family) -> None:
-    recipe = recipe_of(family, "task_arithmetic", weights={"code": {"all": 3e38}, "math": {"all": 3e38}})
-    with pytest.raises(CandidateError, match=r"model\..* holds NaN or infinity"):
+    weights = {label: {"layers.0": 1e39, "all": 0.5} for label in ("code", "math", "prose")}
+    recipe = recipe_of(family, "linear", parameters={"weight": weights}, options={"normalize": {"all": False}})
+    with pytest.raises(CandidateError, match=r"q_proj.* holds NaN or infinity"):
         Merger(family, "resident").merge(recipe)

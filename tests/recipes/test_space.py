@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from evomerge.errors import UsageError
 from evomerge.merging.methods import METHODS, Operands, Settings, parameter_defaults
-from evomerge.merging.settings import check_values
+from evomerge.merging.settings import resolve
 from evomerge.recipes import Layout, Recipe, SearchSpace
 from evomerge.recipes.space import NEUTRAL, SPECIAL_CASE_OF
 from tests.recipes.test_groups import LLAMA
 from tests.search.test_config import composed
 
-KNOWS = {name: {p.name: p.default for p in (*m.parameters, *m.options, PASSTHROUGH)} for name, m in METHODS.items()}
+KNOWS = {name: parameter_defaults(name) for name in METHODS}
 
 
 def space(**config):
@@ -319,7 +319,10 @@ def test_probes_show_a_method_that_cannot_merge_these_experts_and_values_out_of_
     for config, message in (
         ({"methods": ["dare_linear", "slerp"], "options": {"t": {"low": 0, "high": 1}}}, "1 to 2 experts, not 3"),
         ({"parameters": {"weight": 1.0, "drop_rate": {"low": 0, "high": 1.5}}}, "1.5 is outside"),
-        ({"parameters": {"weight": 1.0, "drop_rate": {"shape": "lines", "low": 0, "high": 0.9}}}, "1.8 is outside"),
+        (
+            {"parameters": {"weight": 1.0, "drop_rate": {"shape": "lines", "low": 0, "high": 0.9}}},
+            "layers.1: 1.125 is outside",
+        ),
         ({"options": {"rescale": {"choices": ["inv_keep", "l1", "l3"]}}}, "'l3' is none of"),
     ):
         made = SearchSpace(
@@ -330,7 +333,7 @@ def test_probes_show_a_method_that_cannot_merge_these_experts_and_values_out_of_
             method_parameters=KNOWS,
         )
         with pytest.raises(UsageError, match=message):
-            [check_values(probe, made.layout) for probe in made.probes()]
+            [resolve(probe, made.layout) for probe in made.probes()]
 
 
 @pytest.mark.parametrize("method", ["dare_linear", "dare_ties", "linear", "task_arithmetic", "ties", "any"])
@@ -369,6 +372,7 @@ def test_the_lines_of_conf_go_with_methods_that_have_weights(method):
         ({"parameters": {"weight": {"layers": "x"}}}, "weight.layers: 'x' is not a finite number"),
         ({"options": {"rescale": {"choices": ["l1"]}}}, "two values or more"),
         ({"options": {"rescale": {"choices": "l1"}}}, "two values or more"),
+        ({"options": {"rescale": {"choices": ["l1", "l1"]}}}, "equal values"),
         ({"options": {"rescale": {"choice": ["l1", "inv_keep"]}}}, "unknown key 'choice'"),
         ({"options": {"lambda": {"low": 0, "high": 1, "granularity": "layr"}}}, "granularity 'layr'"),
         ({"options": {"lambda": None}}, "None is not a finite number"),

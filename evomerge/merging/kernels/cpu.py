@@ -29,6 +29,9 @@ _HALF, _EXPONENT = np.uint32(0x7FFF), np.uint32(0x7F800000)
 # Weyl step and finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014).
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+# Of four bfloat16 numbers in a word: the exponents, the lowest bit of each exponent, the signs.
+_EXPONENTS, _LOWEST = np.uint64(0x7F80_7F80_7F80_7F80), np.uint64(0x0080_0080_0080_0080)
+_SIGNS = np.uint64(0x8000_8000_8000_8000)
 _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 Array = npt.NDArray[Any]
@@ -43,6 +46,8 @@ TERM = np.dtype(
         ("at_least", np.float32),
         ("at_most", np.float32),
         ("threshold", np.int64),
+        # the mask's numbers, where they are remembered; else they are drawn with the key
+        ("numbers", np.int64),
         ("key", np.uint64),
         # DELLA: each element's rank in its row, and what holds at a rank
         ("ranks", np.int64),
@@ -105,6 +110,26 @@ def hash_words(words: Array, key: Any, first: Any) -> Any:
 
 
 @compiled
+def hash_finite(words: Array, key: Any, first: Any) -> tuple[Any, Any]:
+    """Return the same for words of four bfloat16 numbers, and whether all of these are finite.
+
+    Added to an exponent of all ones, the lowest bit of the exponent carries into the place of the sign.
+    """
+    total, found = np.uint64(0), np.uint64(0)
+    start = np.uint64(key) + np.uint64(first) * _STEP
+    for i in range(words.size):
+        found |= (words[i] & _EXPONENTS) + _LOWEST
+        z = words[i] ^ (start + np.uint64(i) * _STEP)
+        z ^= z >> _S30
+        z *= _MIX1
+        z ^= z >> _S27
+        z *= _MIX2
+        z ^= z >> _S31
+        total += z
+    return total, (found & _SIGNS) == np.uint64(0)
+
+
+@compiled
 def hash_bits(bits: Array, key: Any, first: Any) -> Any:
     """Return the fingerprint of elements first, first + 1, ... given as uint16 or uint32; `first` starts a word.
 
@@ -115,27 +140,39 @@ def hash_bits(bits: Array, key: Any, first: Any) -> Any:
     word = first // per_word
     total = hash_words(bits[: whole * per_word].view(np.uint64), key, word)
     if whole * per_word < bits.size:
-        rest = np.zeros(per_word, bits.dtype)
-        rest[: bits.size - whole * per_word] = bits[whole * per_word :]
-        total += hash_words(rest.view(np.uint64), key, word + whole)
+        total += hash_words(_last_word(bits, whole * per_word), key, word + whole)
     return total
 
 
 @compiled
-def round_bfloat16(values: Array, out: Array) -> Any:
-    """Round float32 numbers to bfloat16 (as uint16), ties to even; return whether all results are finite."""
-    largest = np.uint32(0)
-    for i in range(values.size):
-        v = as_bits(values[i])
-        rounded = np.uint32(v + _HALF + ((v >> _16) & _1))
-        out[i] = np.uint16(rounded >> _16)
-        # before, since the rounding of a NaN may overflow; after, since that of a large number may reach infinity
-        largest = max(largest, max(np.uint32(v & _EXPONENT), np.uint32(rounded & _EXPONENT)))
-    return largest != _EXPONENT
+def hash_bfloat16(bits: Array, key: Any, first: Any) -> tuple[Any, Any]:
+    """Return the same for bfloat16 numbers (as uint16), and whether all are finite."""
+    whole = bits.size // 4
+    total, finite = hash_finite(bits[: whole * 4].view(np.uint64), key, first // 4)
+    if whole * 4 < bits.size:
+        more, also = hash_finite(_last_word(bits, whole * 4), key, first // 4 + whole)
+        total, finite = total + more, finite and also
+    return total, finite
 
 
 @compiled
-def _finite(values: Array) -> Any:
+def _last_word(bits: Array, start: Any) -> Any:
+    filled = np.zeros(8 // bits.itemsize, bits.dtype)
+    filled[: bits.size - start] = bits[start:]
+    return filled.view(np.uint64)
+
+
+@compiled
+def round_bfloat16(values: Array, out: Array) -> None:
+    """Round finite float32 numbers to bfloat16 (as uint16), ties to even; some NaN would come out as a zero."""
+    for i in range(values.size):
+        v = as_bits(values[i])
+        out[i] = np.uint16(np.uint32(v + _HALF + ((v >> _16) & _1)) >> _16)
+
+
+@compiled
+def all_finite(values: Array) -> Any:
+    """Say whether float32 numbers are all finite."""
     largest = np.uint32(0)
     for i in range(values.size):
         largest = max(largest, np.uint32(as_bits(values[i]) & _EXPONENT))
@@ -168,10 +205,12 @@ def _accumulate(total: Array, more: Any, source: Array, origin: Any, numbers: An
 @compiled
 def _conclude(
     total: Array, more: Any, source: Array, origin: Any, numbers: Any, term: Any, scale: Any, out: Array
-) -> Any:
-    """Add the last expert's part, scale, add the base and round to bfloat16; return whether all is finite."""
+) -> None:
+    """Add the last expert's part, scale, add the base and round to bfloat16.
+
+    A NaN stays one: it comes from bfloat16 numbers or from arithmetic, and so its lower half is 0.
+    """
     threshold, factor, weight = np.uint16(term.threshold), term.factor, term.weight
-    largest = np.uint32(0)
     for i in range(total.size):
         x = widen(source[i])
         if origin is not None:
@@ -183,38 +222,36 @@ def _conclude(
         if origin is not None:
             x = x + origin[i]
         v = as_bits(x)
-        rounded = np.uint32(v + _HALF + ((v >> _16) & _1))
-        out[i] = np.uint16(rounded >> _16)
-        largest = max(largest, max(np.uint32(v & _EXPONENT), np.uint32(rounded & _EXPONENT)))
-    return largest != _EXPONENT
+        out[i] = np.uint16(np.uint32(v + _HALF + ((v >> _16) & _1)) >> _16)
 
 
 @compiled
-def _streamed(plan: Any, terms: Array, offset: Any, origin: Array, total: Array, numbers: Array, out: Array) -> Any:
-    """Merge a block in the common case, into bfloat16; return whether all is finite."""
-    n, finite = out.size, True
+def _streamed(plan: Any, terms: Array, offset: Any, origin: Array, total: Array, numbers: Array, out: Array) -> None:
+    """Merge a block in the common case, into bfloat16."""
+    n = out.size
     for e in range(terms.size):
         term = terms[e]
         source = at(term.address + 2 * offset, n, np.uint16)
         last, more = e == terms.size - 1, e > 0
         drawn = numbers[:n]
-        if term.threshold > 0:
+        if term.numbers != 0:
+            drawn = at(term.numbers + 2 * offset, n, np.uint16)
+        elif term.threshold > 0:
             philox(term.key, (plan.first + offset) // 8, numbers)
         if not plan.task_vectors:
             if last:
-                finite = _conclude(total, more, source, None, None, term, plan.factor, out)
+                _conclude(total, more, source, None, None, term, plan.factor, out)
             else:
                 _accumulate(total, more, source, None, None, term)
         elif term.threshold > 0:
             if last:
-                finite = _conclude(total, more, source, origin, drawn, term, plan.factor, out)
+                _conclude(total, more, source, origin, drawn, term, plan.factor, out)
             else:
                 _accumulate(total, more, source, origin, drawn, term)
         elif last:
-            finite = _conclude(total, more, source, origin, None, term, plan.factor, out)
+            _conclude(total, more, source, origin, None, term, plan.factor, out)
         else:
             _accumulate(total, more, source, origin, None, term)
-    return finite
 
 
 # ---- every other case: each expert's part is written out, then summed or elected -------------------------------------
@@ -250,19 +287,22 @@ def _thinned(out: Array, term: Any, offset: Any, first: Any, origin: Array, numb
         out[:] = np.float32(0)
         return
     ranked = term.ranks != 0
-    if term.threshold > 0 or ranked:
+    drawn = numbers[:n]
+    if term.numbers != 0:
+        drawn = at(term.numbers + 2 * offset, n, np.uint16)
+    elif term.threshold > 0 or ranked:
         philox(term.key, first // 8, numbers)
     threshold = np.uint16(0) if ranked else np.uint16(term.threshold)
     factor = np.float32(1) if ranked else term.factor
     if term.storage == BFLOAT16:
-        _part(out, at(term.address + 2 * offset, n, np.uint16), origin, numbers, threshold, term, factor)
+        _part(out, at(term.address + 2 * offset, n, np.uint16), origin, drawn, threshold, term, factor)
     else:
-        _part(out, at(term.address + 4 * offset, n, np.float32), origin, numbers, threshold, term, factor)
+        _part(out, at(term.address + 4 * offset, n, np.float32), origin, drawn, threshold, term, factor)
     if ranked:
         if term.rank_bytes == 2:
-            _keep_ranked(out, numbers, at(term.ranks + 2 * offset, n, np.uint16), term)
+            _keep_ranked(out, drawn, at(term.ranks + 2 * offset, n, np.uint16), term)
         else:
-            _keep_ranked(out, numbers, at(term.ranks + 4 * offset, n, np.int32), term)
+            _keep_ranked(out, drawn, at(term.ranks + 4 * offset, n, np.int32), term)
 
 
 @compiled
@@ -329,6 +369,7 @@ def weighted_sum(plan: Any, terms: Array) -> tuple[Any, Any]:
     fingerprint, finite = np.uint64(0), True
 
     common = plan.elect == NO_ELECTION and (plan.out_storage == AS_BFLOAT16 or plan.out_storage == AS_WIDENED)
+    common = common and (plan.base_storage == BFLOAT16 or not plan.task_vectors)
     for e in range(experts):
         term = terms[e]
         thinned = term.at_least > np.float32(0) or term.at_most < np.float32(np.inf) or term.ranks != 0
@@ -348,7 +389,7 @@ def weighted_sum(plan: Any, terms: Array) -> tuple[Any, Any]:
             else:
                 _widen_all(at(plan.base + 4 * offset, n, np.float32), origin)
         if common:
-            finite &= _streamed(plan, terms, offset, origin, total, drawn, out16)
+            _streamed(plan, terms, offset, origin, total, drawn, out16)
         else:
             for e in range(experts):
                 _thinned(parts[e, :n], terms[e], offset, first, origin, drawn)
@@ -361,11 +402,14 @@ def weighted_sum(plan: Any, terms: Array) -> tuple[Any, Any]:
                 out32 = at(plan.out + 4 * offset, n, np.float32)
                 out32[:] = total
                 if plan.out_storage == AS_FLOAT32:
-                    finite &= _finite(total)
+                    finite &= all_finite(total)
                     fingerprint += hash_bits(out32.view(np.uint32), plan.name_key, first)
                 continue
-            finite &= round_bfloat16(total, out16)
-        fingerprint += hash_bits(out16, plan.name_key, first)
+            finite &= all_finite(total)
+            round_bfloat16(total, out16)
+        value, rounded_finite = hash_bfloat16(out16, plan.name_key, first)
+        fingerprint += value
+        finite &= rounded_finite
         if plan.out_storage == AS_WIDENED:
             _widen_all(out16, at(plan.out + 4 * offset, n, np.float32))
     return fingerprint, finite

@@ -6,10 +6,11 @@ fingerprint. So nothing is exchanged between threads before the end, and nothing
 arithmetic is float32, every product and sum rounded separately (launch with `enable_fp_fusion=False`), step by step
 what `cpu.py` does, with the same bits. This file knows nothing about methods, recipes or torch.
 
-What limits it: for two bfloat16 experts with a mask, an element moves 8 bytes and takes 46 instructions (compiled for
-compute capability 9.0: 366 for 8 elements, 63 registers, no spills, no shared memory in the loop); without a mask 30.
-The fingerprint is about 8 of them, each expert's mask about 8. An H200 moves 8 bytes an element in about the time in
-which it issues 60 instructions, so memory should be the limit, not by much; an H100's memory is slower by a third.
+What limits it: for two bfloat16 experts with a mask, an element moves 8 bytes and takes 44 instructions (compiled for
+compute capability 9.0: 351 for 8 elements, 60 registers, no spills, no shared memory in the loop); without a mask 26,
+of which the fingerprint is about 7; each expert's mask is about 9, an election with its division 30. By the data sheet
+an H200 moves 8 bytes in the time in which it issues about 50 instructions: memory and arithmetic should take about as
+long as each other there, and overlap; on an H100, whose memory is slower, memory should be the limit.
 """
 
 # Triton compiles a part of Python, in its own way: no annotations but constexpr, no unpacking, no `in`.

@@ -6,10 +6,17 @@ that are its own. Names, defaults and the counting tensor by tensor (`ramplus_tl
 the model) are mergekit's.
 """
 
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from evomerge.merging.kernels.compiled import compiled
 from evomerge.merging.methods.base import Method, Operands, Parameter, Plan, Settings
 from evomerge.merging.methods.reductions import spans
+
+Array = npt.NDArray[Any]
 
 _EPSILON = Parameter("epsilon", "smaller changes are none", default=1e-5, low=0.0)
 
@@ -31,12 +38,10 @@ class Ram(Method):
         epsilon, factors = settings.number("epsilon"), self.factors(operands, settings)
 
         def merge(first: int, last: int) -> torch.Tensor:
-            deltas, changed, count = changes(operands, epsilon, first, last)
-            total = torch.zeros(last - first)
-            for delta, own, factor in zip(deltas, changed, factors, strict=True):
-                term = torch.where(count == 1, delta * factor, delta / count.clamp(min=1).float())
-                total += term.masked_fill_(~own, 0.0)
-            return total.add_(operands.origin(first, last))
+            out = torch.empty(last - first)
+            deltas, origin = _deltas(operands, first, last), operands.origin(first, last)
+            _merge(deltas, np.float32(epsilon), np.array(factors, np.float32), origin.numpy(), out.numpy())
+            return out
 
         return merge
 
@@ -55,24 +60,44 @@ class RamPlus(Ram):
     def factors(self, operands: Operands, settings: Settings) -> list[float]:
         """See `Ram.factors`."""
         epsilon, experts = settings.number("epsilon"), len(operands.experts)
-        shared, unique = [0] * experts, [0] * experts
+        shared, unique = np.zeros(experts, np.int64), np.zeros(experts, np.int64)
         for first, last in spans(operands.size):
-            _, changed, count = changes(operands, epsilon, first, last)
-            for i, own in enumerate(changed):
-                shared[i] += int(torch.count_nonzero(own & (count > 1)))
-                unique[i] += int(torch.count_nonzero(own & (count == 1)))
+            _count(_deltas(operands, first, last), np.float32(epsilon), shared, unique)
         # an expert with no own changes has nothing to multiply
-        ratios = [s / u if u else 0.0 for s, u in zip(shared, unique, strict=True)]
+        ratios = [float(s / u) if u else 0.0 for s, u in zip(shared, unique, strict=True)]
         return [1.0 + settings.number("r") * min(ratio, settings.number("alpha")) for ratio in ratios]
 
 
-def changes(
-    operands: Operands, epsilon: float, first: int, last: int
-) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
-    """Return the task vectors of a span, where each expert changed it, and how many did (int32)."""
-    deltas = [operands.delta(expert, first, last) for expert in range(len(operands.experts))]
-    changed = [delta.abs() > epsilon for delta in deltas]
-    count = changed[0].to(torch.int32)
-    for own in changed[1:]:
-        count = count + own
-    return deltas, changed, count
+def _deltas(operands: Operands, first: int, last: int) -> npt.NDArray[np.float32]:
+    """Return the task vectors of a span, of shape (experts, last - first)."""
+    return np.stack([operands.delta(expert, first, last).numpy() for expert in range(len(operands.experts))])
+
+
+@compiled
+def _merge(deltas: Array, epsilon: Any, factors: Array, origin: Array, out: Array) -> None:
+    """Write the merged elements."""
+    experts, size = deltas.shape
+    for i in range(size):
+        count = 0
+        for e in range(experts):
+            count += abs(deltas[e, i]) > epsilon
+        total = np.float32(0)
+        for e in range(experts):
+            d = deltas[e, i]
+            if abs(d) > epsilon:
+                total += d * factors[e] if count == 1 else d / np.float32(count)
+        out[i] = total + origin[i]
+
+
+@compiled
+def _count(deltas: Array, epsilon: Any, shared: Array, unique: Array) -> None:
+    """Add how many of its changes each expert shares with others, and how many are its own."""
+    experts, size = deltas.shape
+    for i in range(size):
+        count = 0
+        for e in range(experts):
+            count += abs(deltas[e, i]) > epsilon
+        for e in range(experts):
+            changed = abs(deltas[e, i]) > epsilon
+            shared[e] += changed and count > 1
+            unique[e] += changed and count == 1

@@ -9,13 +9,17 @@ whose variance equals the smallest selected one are selected; mergekit takes any
 """
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from evomerge.merging.methods.base import Method, Operands, Parameter, Plan, Settings, Span, Term, WeightedSum
+from evomerge.merging.kernels import sums
+from evomerge.merging.kernels.compiled import compiled
+from evomerge.merging.methods.base import Method, Operands, Parameter, Plan, Settings, Term, WeightedSum
 from evomerge.merging.methods.parameters import LARGEST
-from evomerge.merging.methods.reductions import exact_sum, kth_largest, spans
+from evomerge.merging.methods.reductions import kth_largest, spans
 
 _TOP = Parameter("select_topk", "share of the elements that vary which is merged", default=1.0, low=0.0, high=1.0)
 _FLOOR = Parameter("floor", "mean squares that sum to less make equal weights", default=1e-6, low=0.0)
@@ -37,21 +41,11 @@ class Sce(Method):
             weights = _weights([float(square) for square in squares], operands.size, floor)
             terms = tuple(Term(weight) for weight in weights)
             return WeightedSum(terms, elect="unweighted", divide_by_agreeing=True)
-        threshold = _threshold(operands, share)
-
-        def selected(first: int, last: int) -> list[torch.Tensor]:
-            deltas = [operands.delta(expert, first, last) for expert in range(count)]
-            dropped = _variance(deltas) < threshold
-            return [delta.masked_fill_(dropped, 0.0) for delta in deltas]
-
-        def square(expert: int) -> Span:
-            return lambda first, last: selected(first, last)[expert].square_().clamp_(max=LARGEST)
-
-        squares_selected = [exact_sum(square(expert), operands.size) for expert in range(count)]
-        weights = _weights(squares_selected, operands.size, floor)
+        threshold, squares = _selection(operands, share)
+        weights = _weights(squares, operands.size, floor)
 
         def merge(first: int, last: int) -> torch.Tensor:
-            deltas = selected(first, last)
+            deltas = list(torch.from_numpy(_selected(operands, threshold, first, last)))
             votes = deltas[0].clone()
             for delta in deltas[1:]:
                 votes += delta
@@ -67,30 +61,55 @@ class Sce(Method):
         return merge
 
 
-def _variance(deltas: list[torch.Tensor]) -> torch.Tensor:
-    """Return the variance (divided by their number) of the elements over the tensors; exactly 0 where all are equal."""
-    total = deltas[0].clone()
-    for delta in deltas[1:]:
-        total += delta
-    mean = total / torch.full_like(total, len(deltas))
-    # the mean of equal numbers may be off by a rounding
-    equal = torch.ones_like(mean, dtype=torch.bool)
-    variance = torch.zeros_like(mean)
-    for delta in deltas:
-        variance += (delta - mean).square_()
-        equal &= delta == deltas[0]
-    return (variance / torch.full_like(variance, len(deltas))).clamp_(max=LARGEST).masked_fill_(equal, 0.0)
-
-
-def _threshold(operands: Operands, share: float) -> float:
-    """Return the least variance that is selected; infinity: none is."""
-
-    def variance(first: int, last: int) -> torch.Tensor:
-        return _variance([operands.delta(expert, first, last) for expert in range(len(operands.experts))])
-
-    varying = sum(int(torch.count_nonzero(variance(first, last))) for first, last in spans(operands.size))
+def _selection(operands: Operands, share: float) -> tuple[float, list[float]]:
+    """Return the least variance that is selected (infinity: none is), and each expert's sum of selected squares."""
+    experts, size = len(operands.experts), operands.size
+    varying, peaks = 0, [0.0] * experts
+    for first, last in spans(size):
+        deltas = _deltas(operands, first, last)
+        varying += int(np.count_nonzero(_variance(deltas)))
+        peaks = [max(peak, float(sums.peak(delta))) for peak, delta in zip(peaks, deltas, strict=True)]
     k = int(varying * share)
-    return kth_largest(variance, operands.size, k) if k > 0 else math.inf
+    if k == 0:
+        return math.inf, [0.0] * experts
+    threshold = kth_largest(lambda a, b: torch.from_numpy(_variance(_deltas(operands, a, b))), size, k)
+    # exact sums of rounded squares, as in `reductions`
+    scales, totals = [sums.scale_of(peak * peak, size) for peak in peaks], [0] * experts
+    for first, last in spans(size):
+        for i, delta in enumerate(_selected(operands, threshold, first, last)):
+            totals[i] += int(sums.fixed_dot(delta, delta, scales[i]))
+    return threshold, [total / scale for total, scale in zip(totals, scales, strict=True)]
+
+
+def _deltas(operands: Operands, first: int, last: int) -> npt.NDArray[np.float32]:
+    """Return the task vectors of a span, of shape (experts, last - first)."""
+    return np.stack([operands.delta(expert, first, last).numpy() for expert in range(len(operands.experts))])
+
+
+def _selected(operands: Operands, threshold: float, first: int, last: int) -> npt.NDArray[np.float32]:
+    """Return the same, 0 where the variance is below a threshold."""
+    deltas = _deltas(operands, first, last)
+    return np.where(_variance(deltas) >= np.float32(threshold), deltas, np.float32(0))
+
+
+@compiled
+def _variance(deltas: Any) -> Any:
+    """Return the variance (divided by their number) of each column in float32; exactly 0 where all are equal."""
+    experts, size = deltas.shape
+    out = np.empty(size, np.float32)
+    for i in range(size):
+        total, equal = deltas[0, i], True
+        for e in range(1, experts):
+            total += deltas[e, i]
+            equal = equal and deltas[e, i] == deltas[0, i]
+        mean = total / np.float32(experts)
+        squares = np.float32(0)
+        for e in range(experts):
+            difference = deltas[e, i] - mean
+            squares += difference * difference
+        # the mean of equal numbers may be off by a rounding
+        out[i] = np.float32(0) if equal else min(squares / np.float32(experts), np.float32(LARGEST))
+    return out
 
 
 def _weights(squares: list[float], size: int, floor: float) -> list[float]:

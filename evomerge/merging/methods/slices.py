@@ -1,9 +1,10 @@
-"""Dot products of the rows or of the columns of tensors, in float64, added up in the order of the elements.
+"""Dot products of the rows or of the columns of tensors, in float64, in an order that the shape alone decides.
 
-So they do not depend on how a tensor is read in pieces. This file knows nothing about what they are for.
+In a column the elements are added up from the first to the last; in a row, every eighth by itself, and then the eight
+sums. So the result does not depend on how a tensor is read in pieces. This file knows nothing about what it is for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy.typing as npt
 import torch
 
 from evomerge.merging.kernels.compiled import compiled
-from evomerge.merging.methods.base import Span
+from evomerge.merging.methods.base import BLOCK, Span
 from evomerge.merging.methods.reductions import spans
+
+_LANES = 8
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,16 @@ class Slices:
         """Return the dot products of the vectors in each slice, of shape (count, len(vectors), len(vectors))."""
         n = len(vectors)
         totals = np.zeros((n, n, self.count))
-        for first, last in spans(self.size):
-            values = [vector(first, last).numpy() for vector in vectors]
+        for first, last in self._whole_rows():
+            values = [
+                vector(first * self.columns, last * self.columns).view(-1, self.columns).numpy() for vector in vectors
+            ]
             for i in range(n):
                 for j in range(i, n):
-                    _add_dots(values[i], values[j], first, self.columns, self.rows, totals[i, j])
+                    if self.rows:
+                        _row_dots(values[i], values[j], totals[i, j, first:last])
+                    else:
+                        _add_column_dots(values[i], values[j], totals[i, j])
         for i in range(n):
             for j in range(i):
                 totals[i, j] = totals[j, i]
@@ -47,17 +55,40 @@ class Slices:
 
     def spread(self, values: torch.Tensor, first: int, last: int) -> torch.Tensor:
         """Return elements first .. last - 1 of the tensor that has values[s] everywhere in slice s."""
-        index = torch.arange(first, last)
-        return values[index // self.columns if self.rows else index % self.columns]
+        row = first // self.columns
+        rows = -(-last // self.columns) - row
+        part = values[row : row + rows, None].expand(rows, self.columns) if self.rows else values.expand(rows, -1)
+        return part.reshape(-1)[first - row * self.columns : last - row * self.columns]
+
+    def _whole_rows(self) -> Iterator[tuple[int, int]]:
+        if self.size == 0:
+            return iter(())
+        return spans(self.size // self.columns, max(1, BLOCK // self.columns))
 
 
 @compiled
-def _add_dots(
-    x: npt.NDArray[Any], y: npt.NDArray[Any], first: int, columns: int, rows: bool, totals: npt.NDArray[Any]
-) -> None:
-    row, column = first // columns, first % columns
-    for i in range(x.size):
-        totals[row if rows else column] += np.float64(x[i]) * np.float64(y[i])
-        column += 1
-        if column == columns:
-            row, column = row + 1, 0
+def _row_dots(x: npt.NDArray[Any], y: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+    """Write the dot product of each row."""
+    rows, columns = x.shape
+    lanes = np.empty(_LANES, np.float64)
+    for r in range(rows):
+        lanes[:] = 0.0
+        whole = columns // _LANES * _LANES
+        for c in range(0, whole, _LANES):
+            for k in range(_LANES):
+                lanes[k] += np.float64(x[r, c + k]) * np.float64(y[r, c + k])
+        for c in range(whole, columns):
+            lanes[c - whole] += np.float64(x[r, c]) * np.float64(y[r, c])
+        total = lanes[0]
+        for k in range(1, _LANES):
+            total += lanes[k]
+        out[r] = total
+
+
+@compiled
+def _add_column_dots(x: npt.NDArray[Any], y: npt.NDArray[Any], totals: npt.NDArray[Any]) -> None:
+    """Add to the dot product of each column, row after row."""
+    rows, columns = x.shape
+    for r in range(rows):
+        for c in range(columns):
+            totals[c] += np.float64(x[r, c]) * np.float64(y[r, c])

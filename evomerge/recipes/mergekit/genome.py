@@ -38,6 +38,7 @@ _METHODS = ("dare_ties", "linear", "slerp", "task_arithmetic", "ties")
 _NORMALIZES = ("dare_ties", "linear", "ties")  # mergekit-evolve's own defaults
 _DROPS = ("dare_ties", "ties")
 _HIGHEST_WEIGHT = 1.5
+_LOWEST_NEGATIVE = -0.5  # not -1.5: in the middle of the space the weights must not cancel out
 _LOWEST_WEIGHT = {"linear": 0.01}  # weights that are all 0 have no mean
 
 
@@ -144,7 +145,7 @@ def _space(genome: Mapping[str, Any], method: str, layout: Layout | None, notes:
     if method == "slerp":
         options["t"] = {"low": 0.0, "high": 1.0, "granularity": granularity, "own": []}
     else:
-        low = -_HIGHEST_WEIGHT if genome.get("allow_negative_weights") else _LOWEST_WEIGHT.get(method, 0.0)
+        low = _LOWEST_NEGATIVE if genome.get("allow_negative_weights") else _LOWEST_WEIGHT.get(method, 0.0)
         parameters["weight"] = {"low": low, "high": _HIGHEST_WEIGHT}
         notes.append(f"weight is searched between {low:g} and {_HIGHEST_WEIGHT:g}; mergekit-evolve has no bounds")
         given = genome.get("normalize")

@@ -88,7 +88,8 @@ def from_cpu(case: Case, dtype: torch.dtype) -> tuple[torch.Tensor, int]:
         ranks=lambda e, first, last: case.ranks[e][first:last],
     )
     out = torch.empty(case.base.numel(), dtype=dtype)
-    return out, merge_span(PlannedTensor(operands, case.plan, dtype, tuple(keys_of(case))), 0, out.numel(), out)
+    planned = PlannedTensor(operands, case.plan, dtype, tuple(keys_of(case)), numbers=(None,) * len(case.experts))
+    return out, merge_span(planned, 0, out.numel(), out)
 
 
 def same_bits(x: torch.Tensor, y: torch.Tensor) -> bool:

@@ -65,7 +65,8 @@ def test_slerp_from_the_second_model_turns_t_round():
     turned = SLERP.replace("base_model: org/a", "base_model: org/b")
     recipe, _ = read(turned)
     assert (recipe.base, dict(recipe.experts)) == ("org/b", {"a": "org/a"})
-    one = f"{{sources: [{{model: org/a, layer_range: {WHOLE}}}, {{model: org/b, layer_range: {WHOLE}}}], base_model: org/b}}"
+    sources = ", ".join(f"{{model: org/{name}, layer_range: {WHOLE}}}" for name in "ab")
+    one = f"{{sources: [{sources}], base_model: org/b}}"
     between, _ = read(f"{{merge_method: slerp, base_model: org/base, slices: [{one}], parameters: {{t: 0.3}}}}")
     assert (between.base, dict(between.experts)) == ("org/base", {"a": "org/a", "b": "org/b"})
     assert between.options["t"] == {"all": 0.7}
@@ -74,7 +75,8 @@ def test_slerp_from_the_second_model_turns_t_round():
 def test_norm_and_head_take_the_first_value_of_a_gradient():
     recipe, _ = read("""
         {merge_method: ties, base_model: o/base, dtype: float32, models: [
-          {model: o/a, parameters: {weight: [1, 0], density: [0.5, 0.25]}}, {model: o/b, parameters: {weight: 0.5}}]}""")
+          {model: o/a, parameters: {weight: [1, 0], density: [0.5, 0.25]}},
+          {model: o/b, parameters: {weight: 0.5}}]}""")
     weight, drop = recipe.parameters["weight"]["a"], recipe.parameters["drop_rate"]["a"]
     assert [at(weight, name) for name in ("embed_tokens.weight", "norm.weight", "lm_head.weight")] == [1.0, 1.0, 1.0]
     assert at(weight, f"layers.{LAYERS - 1}.norm.weight") == 0.0
@@ -107,8 +109,8 @@ def test_each_slice_has_its_own_gradient():
 
 
 def test_a_model_that_is_in_some_slices_only_has_no_weight_in_the_others():
-    a, b = ("{model: o/%s, layer_range: %%s, parameters: {weight: 0.5}}" % label for label in "ab")
-    slices = f"{{sources: [{a % [0, 6]}, {b % [0, 6]}]}}, {{sources: [{a % [6, 12]}]}}"
+    a, b = (f"{{model: o/{label}, layer_range: [0, 6], parameters: {{weight: 0.5}}}}" for label in "ab")
+    slices = f"{{sources: [{a}, {b}]}}, {{sources: [{a.replace('[0, 6]', '[6, 12]')}]}}"
     recipe, _ = read(f"{{merge_method: linear, slices: [{slices}]}}")
     assert at(recipe.parameters["weight"]["b"], "layers.6.norm.weight") == 0.0
     assert at(recipe.parameters["weight"]["b"], "layers.5.norm.weight") == 0.5
