@@ -400,7 +400,10 @@ def main() -> int:
     python = options.python or environment(options.environment)
     count = QUICK_RECIPES if options.quick else RECIPES
     with tempfile.TemporaryDirectory() as work:
-        results = list(check(options.methods, count, python, Path(work), seed=options.seed, commands=not options.quick))
+        results = []
+        for result in check(options.methods, count, python, Path(work), seed=options.seed, commands=not options.quick):
+            results.append(result)
+            print(f"{result.method} {result.number}: {'agrees' if result.passed else 'differs'}", file=sys.stderr)
     rows = []
     for method in (*options.methods, *WRITTEN):
         own = [result for result in results if result.method == method]

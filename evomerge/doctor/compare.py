@@ -96,7 +96,8 @@ def _settings(base: Facts, expert: Facts) -> list[Finding]:
                     "warning" if said else "note",
                     "setting",
                     (expert.label,),
-                    f"{key} is {_said(theirs)}, the base has {_said(ours)}: the same weights compute something else",
+                    f"{key} is {_said(theirs)}, the base has {_said(ours)}: the same weights "
+                    f"{'' if said else 'may '}compute something else",
                     "the merged model takes the base's",
                 )
             )

@@ -3,6 +3,8 @@
 This file knows nothing about how anything was found.
 """
 
+from itertools import zip_longest
+
 from evomerge.doctor.deltas import KINDS, QUANTILES, Deltas
 from evomerge.doctor.diagnose import Diagnosis
 from evomerge.doctor.facts import Facts
@@ -31,8 +33,10 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         print_table(header, rows, title="groups, as recipes and spaces name them", left=["names"])
     if diagnosis.deltas:
         _print_deltas(diagnosis.deltas)
-    for finding in diagnosis.findings:
+    for finding, following in zip_longest(diagnosis.findings, diagnosis.findings[1:]):
         print(finding_text(finding))
+        if finding.hint and (following is None or following.hint != finding.hint):  # once for a run of them
+            print(f"{_INDENT}-> {finding.hint}")
     print(summary(diagnosis))
 
 
@@ -92,9 +96,8 @@ def _cosine(deltas: Deltas, one: str, two: str) -> str:
 
 
 def finding_text(finding: Finding) -> str:
-    """Return a finding in one or two lines."""
-    line = printable(f"{_MARKS[finding.severity]} {', '.join(finding.models)}: {finding.text}")
-    return f"{line}\n{_INDENT}-> {finding.hint}" if finding.hint else line
+    """Return a finding in one line, without its hint."""
+    return printable(f"{_MARKS[finding.severity]} {', '.join(finding.models)}: {finding.text}")
 
 
 def summary(diagnosis: Diagnosis) -> str:

@@ -83,9 +83,9 @@ class MergeEngine:
         self.residence = Residence(pool, self._merging_on, memory)
         room = self.residence.room if cache_bytes is None else cache_bytes
         on_gpu = device.type == "cuda" and self.residence.memory == "resident"
-        # statistics are computed by the CPU
-        models = pool if on_gpu else self.residence
-        self._statistics = PoolStatistics(models, pool.layout.tensors, cache_bytes=room // 2)
+        # plans, and methods that are functions in torch, read what is not on a GPU
+        self._models = pool if on_gpu else self.residence
+        self._statistics = PoolStatistics(self._models, pool.layout.tensors, cache_bytes=room // 2)
         self._uniforms = RememberedUniforms(room // 2) if device.type != "cuda" else None
         self._gpu = None
         if device.type == "cuda":
@@ -142,7 +142,7 @@ class MergeEngine:
         names = sorted(pieces, key=lambda name: -self._targets[name].numel())
 
         def plan(name: str) -> PlannedTensor:
-            return plan_tensor(name, pieces[name], self.residence, self._statistics, self._uniforms)
+            return plan_tensor(name, pieces[name], self._models, self._statistics, self._uniforms)
 
         with ThreadPoolExecutor(self._threads) as executor:
             try:

@@ -1,12 +1,13 @@
 """Building the tensors of a candidate on a GPU: straight into the live model's parameters.
 
-Weights that are resident on the device are merged in one launch for all tensors. Weights in main memory or in files are
-copied to the device tensor by tensor, on a stream of their own, while the tensors before are merged. This file knows
-nothing about recipes; the loops are in `kernels.gpu`.
+Weights that are resident on the device are merged some tensors at a time, while the next ones are planned. Weights in
+main memory or in files are copied to the device tensor by tensor, on a stream of their own, while the tensors before are
+merged. This file knows nothing about recipes; the loops are in `kernels.gpu`.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import torch
 
@@ -19,7 +20,9 @@ from evomerge.merging.tensors import PlannedTensor, all_terms, merge_span
 
 # Methods that are functions in torch merge so many elements at a time.
 _SPAN = 1 << 24
-# Launches whose results have not been taken: with weights on their way, each holds a tensor of every model.
+# Tensors in one launch, where all weights are on the device: enough of the largest to outlast the planning of the next.
+_BATCH = 24
+# Launches whose results have not been taken, where weights are on their way: each holds a tensor of every model.
 _AHEAD = 2
 
 #: Base and experts of one tensor, flat, on the device.
@@ -41,8 +44,10 @@ class GpuMerger:
         # of each tensor, what was prepared last, and what it depends on: of weights that stay where they are
         self._prepared: dict[str, tuple[object, Target]] = {}
 
-    def merge(self, planned: Sequence[PlannedTensor], targets: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    def merge(self, planned: Iterable[PlannedTensor], targets: Mapping[str, torch.Tensor]) -> dict[str, int]:
         """Write the merged tensors into `targets`, flat, on the device; return their fingerprints by name.
+
+        Tensors may be planned as they are taken, the largest first: those before are merged meanwhile.
 
         Raises `CandidateError` naming a tensor that comes out infinite or NaN.
         """
@@ -65,16 +70,18 @@ class GpuMerger:
                     values[tensor.operands.name] = self._span_by_span(tensor, out)
             if jobs:
                 under_way.append(([tensor for tensor, _ in jobs], weighted_sums([job for _, job in jobs])))
-            if len(under_way) > _AHEAD:
+            if len(under_way) > _AHEAD and self._residence.memory != "resident":
                 take()
         while under_way:
             take()
         return values
 
-    def _batches(self, planned: Sequence[PlannedTensor]) -> Iterator[list[tuple[PlannedTensor, Weights | None]]]:
-        """Yield tensors with their weights: all at once where these are on the device, else one after the other."""
+    def _batches(self, planned: Iterable[PlannedTensor]) -> Iterator[list[tuple[PlannedTensor, Weights | None]]]:
+        """Yield tensors, some at a time; one at a time with its weights where these are not on the device."""
+        planned = iter(planned)
         if self._residence.memory == "resident":
-            yield [(tensor, None) for tensor in planned]
+            while batch := list(islice(planned, _BATCH)):
+                yield [(tensor, None) for tensor in batch]
             return
         for tensor in planned:
             if not isinstance(tensor.plan, WeightedSum):

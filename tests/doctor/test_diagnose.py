@@ -45,6 +45,13 @@ def test_what_stops_a_merge_is_status_1(base: Path, math: Path, tmp_path: Path) 
     assert json.loads(here("doctor", str(base), str(other), "--json").stdout)["merges"] is False
 
 
+def test_a_hint_is_given_once_for_findings_that_share_it(base: Path, math: Path, tmp_path: Path) -> None:
+    other = copy_of(math, tmp_path / "other")
+    edit_json(other / "config.json", model_type="mistral", num_attention_heads=8, rms_norm_eps=0.1)
+    lines = here("doctor", str(base), str(other)).stdout.splitlines()[-6:-1]
+    assert [line.split()[0] for line in lines] == ["STOP", "STOP", "->", "WARNING", "->"]
+
+
 def test_the_base_may_be_named(base: Path, math: Path, code: Path) -> None:
     usual, named = (
         json.loads(here("doctor", *arguments, "--json").stdout)

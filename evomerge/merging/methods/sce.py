@@ -35,12 +35,11 @@ class Sce(Method):
 
     def plan(self, operands: Operands, settings: Settings) -> Plan:
         """See `Method.plan`."""
-        share, floor, count = settings.number("select_topk"), settings.number("floor"), len(operands.experts)
+        share, floor = settings.number("select_topk"), settings.number("floor")
         if share >= 1.0:
-            squares = np.diag(operands.statistics.gram_of_task_vectors())
-            weights = _weights([float(square) for square in squares], operands.size, floor)
-            terms = tuple(Term(weight) for weight in weights)
-            return WeightedSum(terms, elect="unweighted", divide_by_agreeing=True)
+            gram = operands.statistics.gram_of_task_vectors()
+            weights = _weights([float(square) for square in np.diag(gram)], operands.size, floor)
+            return WeightedSum(tuple(map(Term, weights)), elect="unweighted", divide_by_agreeing=True)
         threshold, squares = _selection(operands, share)
         weights = _weights(squares, operands.size, floor)
 
@@ -96,19 +95,20 @@ def _selected(operands: Operands, threshold: float, first: int, last: int) -> np
 def _variance(deltas: Any) -> Any:
     """Return the variance (divided by their number) of each column in float32; exactly 0 where all are equal."""
     experts, size = deltas.shape
-    out = np.empty(size, np.float32)
+    mean, out, differ = deltas[0].copy(), np.zeros(size, np.float32), np.zeros(size, np.bool_)
+    for e in range(1, experts):
+        for i in range(size):
+            mean[i] += deltas[e, i]
+            differ[i] |= deltas[e, i] != deltas[0, i]
     for i in range(size):
-        total, equal = deltas[0, i], True
-        for e in range(1, experts):
-            total += deltas[e, i]
-            equal = equal and deltas[e, i] == deltas[0, i]
-        mean = total / np.float32(experts)
-        squares = np.float32(0)
-        for e in range(experts):
-            difference = deltas[e, i] - mean
-            squares += difference * difference
+        mean[i] /= np.float32(experts)
+    for e in range(experts):
+        for i in range(size):
+            difference = deltas[e, i] - mean[i]
+            out[i] += difference * difference
+    for i in range(size):
         # the mean of equal numbers may be off by a rounding
-        out[i] = np.float32(0) if equal else min(squares / np.float32(experts), np.float32(LARGEST))
+        out[i] = min(out[i] / np.float32(experts), np.float32(LARGEST)) if differ[i] else np.float32(0)
     return out
 
 

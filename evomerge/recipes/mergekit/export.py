@@ -10,18 +10,18 @@ from typing import Any
 
 from evomerge.errors import UsageError, refuse_unknown
 from evomerge.merging.methods import density
-from evomerge.recipes.groups import Layout, value_at
+from evomerge.recipes.groups import ALL, Layout, value_at
 from evomerge.recipes.mergekit.filters import conditions
 from evomerge.recipes.mergekit.references import is_local_adapter, revision_of, to_reference
 from evomerge.recipes.mergekit.stacks import stacks
 from evomerge.recipes.mergekit.words import KINDS, METHODS, STOCHASTIC, MergekitMethod
-from evomerge.recipes.recipe import GroupValues, Recipe, Value
+from evomerge.recipes.recipe import BASE, PASSTHROUGH, GroupValues, Recipe, Value
 
 #: tensor -> value
 _Values = dict[str, Value]
 
 # Options of a recipe that are no parameters of mergekit's; each has a place of its own below.
-_OWN_OPTIONS = ("elect", "floor", "passthrough", "rescale", "task_vectors", "trim")
+_OWN_OPTIONS = ("elect", "floor", "rescale", "scale", "task_vectors", "trim")
 _OURS = {"density": "drop_rate"}
 # What a recipe means that does not say.
 _TASK_VECTORS = {"nuslerp": True, "multislerp": False}
@@ -59,9 +59,9 @@ class _Export:
             name: {label: self.values(groups) for label, groups in by_expert.items()}
             for name, by_expert in recipe.parameters.items()
         }
-        copied = {"all": "", **recipe.options.get("passthrough", {})}
+        copied = {ALL: "", **recipe.options.get(PASSTHROUGH, {})}
         self.copied = {tensor: value for tensor, value in self.values(copied).items() if value}
-        self.options = {name: self.values(g) for name, g in recipe.options.items() if name != "passthrough"}
+        self.options = {name: self.values(g) for name, g in recipe.options.items() if name != PASSTHROUGH}
         self.name = recipe.method
         if self.name == "metrics_weighted":
             self.metrics_to_weights()
@@ -99,7 +99,9 @@ class _Export:
     # ---- the parts of the file ---------------------------------------------------------------------------------------
 
     def build(self) -> tuple[dict[str, Any], list[str]]:
+        self.refuse_same_models()
         models, shared = self.per_model(), self.shared()
+        _say_once(models, shared)
         self.own_options()
         data: dict[str, Any] = {"merge_method": self.name, **self.inputs(models)}
         if shared:
@@ -108,6 +110,16 @@ class _Export:
         self.vocabulary(data)
         self.models()
         return data, self.notes
+
+    def refuse_same_models(self) -> None:
+        """Refuse models that mergekit would take for one."""
+        seen: dict[str, str] = {self.recipe.base: "the base"} if self.takes_base() else {}
+        for label, reference in self.recipe.experts.items():
+            if reference in seen:
+                raise UsageError(
+                    f"expert {label!r} is the same model as {seen[reference]}; mergekit takes a model once"
+                )
+            seen[reference] = f"expert {label!r}"
 
     def per_model(self) -> dict[str, dict[str, Any]]:
         """Return label -> mergekit's parameters of that model."""
@@ -127,7 +139,7 @@ class _Export:
 
     def shared(self) -> dict[str, Any]:
         """Return mergekit's parameters of all models together."""
-        known = (*self.method.shared, *self.method.per_model, *_OWN_OPTIONS)
+        known = (*self.method.shared, *_OWN_OPTIONS)
         refuse_unknown(self.options, known, f"recipe: method {self.name}: options")
         result: dict[str, Any] = {}
         for name in self.method.shared:
@@ -147,7 +159,7 @@ class _Export:
     @property
     def can_copy(self) -> bool:
         return "normalize" in self.method.shared and (
-            self.method.base == "required" or "base" not in self.copied.values()
+            self.method.base == "required" or BASE not in self.copied.values()
         )
 
     def own_options(self) -> None:
@@ -239,6 +251,16 @@ class _Export:
                 "LoRA experts: run mergekit-yaml with --lora-merge-cache DIR and --lora-merge-dtype float32; it merges "
                 "each adapter into the base first"
             )
+
+
+def _say_once(models: Mapping[str, dict[str, Any]], shared: dict[str, Any]) -> None:
+    """Move settings that all of several models have alike to the shared ones."""
+    first, *others = models.values()
+    for name, setting in dict(first).items():
+        if others and all(own[name] == setting for own in others):
+            shared[name] = setting
+            for own in models.values():
+                del own[name]
 
 
 def _parameters(entry: Mapping[str, Any]) -> dict[str, Any]:

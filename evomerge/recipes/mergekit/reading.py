@@ -16,7 +16,7 @@ from evomerge.recipes.mergekit.references import Named
 from evomerge.recipes.mergekit.settings import Value, first_set, varies
 from evomerge.recipes.mergekit.stacks import stack_of, stacks
 from evomerge.recipes.mergekit.words import KINDS, METHODS, STOCHASTIC, WITHOUT_COUNTERPART
-from evomerge.recipes.recipe import Recipe
+from evomerge.recipes.recipe import BASE, Recipe
 from evomerge.recipes.recipe import Value as RecipeValue
 
 # Parameters whose only use is in mergekit.
@@ -351,12 +351,15 @@ class _Import:
 
 
 def labels(models: list[Named], *, in_order: bool = False) -> list[str]:
-    """Return a label for each model, from its name; `in_order`: such that they sort in the order of the models."""
+    """Return a label for each model, from its name, none twice and none that stands for the base.
+
+    `in_order`: such that they sort in the order of the models.
+    """
     names: list[str] = []
     for model in models:
         name = PurePosixPath((model.adapter or model.model).split("@")[0].removeprefix("zoo:")).name or "model"
         number, label = 1, name
-        while label in names:
+        while label in (BASE, *names):
             number += 1
             label = f"{name}-{number}"
         names.append(label)

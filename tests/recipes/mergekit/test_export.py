@@ -61,6 +61,13 @@ def test_options_become_parameters_of_all_models():
     }
 
 
+def test_what_all_models_share_is_said_once():
+    same = {"head": 0.5, "all": 0}
+    data, _ = exported("ties", parameters={"weight": {"a": 1, "b": 2}, "drop_rate": {"a": same, "b": same}})
+    assert [model["parameters"] for model in data["models"]] == [{"weight": 1.0}, {"weight": 2.0}]
+    assert data["parameters"] == {"density": [{"filter": "lm_head", "value": 0.5}, {"value": 1.0}]}
+
+
 def test_a_method_without_base_names_it_where_it_is_no_input():
     data, notes = exported("linear")
     assert data["base_model"] == BASE
@@ -159,6 +166,10 @@ def test_methods_that_mergekit_lacks_are_refused(method):
 def test_what_cannot_be_written_is_refused_in_one_line():
     with pytest.raises(UsageError, match="option task_vectors varies by group"):
         exported("nuslerp", options={"task_vectors": {"head": True, "all": False}})
+    with pytest.raises(UsageError, match="'b' is the same model as expert 'a'"):
+        exported("linear", experts={"a": "org/code", "b": "org/code"})
+    with pytest.raises(UsageError, match="'a' is the same model as the base"):
+        exported(experts={"a": BASE})
     with pytest.raises(UsageError, match="no intersection"):
         exported(vocabulary="intersection")
     with pytest.raises(UsageError, match="has to know the base"):

@@ -163,9 +163,9 @@ def test_a_mean_counts_the_base_among_its_models():
     text = "{merge_method: linear, base_model: o/base, models: [{model: o/a, parameters: {weight: 1}}]}"
     refused(text, "weight of o/base has no value")
     recipe, _ = read(text.replace("[{", "[{model: o/base, parameters: {weight: 0.5}}, {"))
-    assert (recipe.base, dict(recipe.experts)) == ("o/base", {"a": "o/a", "base": "o/base"})
+    assert (recipe.base, dict(recipe.experts)) == ("o/base", {"a": "o/a", "base-2": "o/base"})
     karcher, _ = read("{merge_method: karcher, base_model: o/base, models: [{model: o/a}]}")
-    assert set(karcher.experts) == {"a", "base"}
+    assert set(karcher.experts) == {"a", "base-2"}
 
 
 @pytest.mark.parametrize(
