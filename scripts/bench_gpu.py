@@ -6,8 +6,9 @@
     python scripts/bench_gpu.py --interpret    tiny shapes in Triton's interpreter: that it runs, no speed
 
 Random weights; nothing is downloaded. For each method: milliseconds a candidate (numbers to the device, kernel, and
-fingerprints back), milliseconds of the kernel alone, and their ratios to the pass. The bits of some tensors are
-compared with the CPU's. Status 1 if any differ, 3 if there is no GPU.
+fingerprints back), milliseconds of the kernel alone, and their ratios to the pass; for some, milliseconds of the engine
+from recipe to fingerprint. The bits of some tensors are compared with the CPU's. Status 1 if any differ, 3 if there is
+no GPU.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 if "--interpret" in sys.argv:
@@ -32,10 +34,13 @@ if not torch.cuda.is_available() and "--interpret" not in sys.argv:
 
 import triton
 
-from evomerge.merging import mask
+from evomerge.merging import METHODS, MergeEngine, mask
 from evomerge.merging.kernels.gpu import Job, Shape, Target, weighted_sums
 from evomerge.merging.methods.base import Operands, RankMask, Term, WeightedSum
+from evomerge.merging.residence import Held
 from evomerge.merging.tensors import PlannedTensor, merge_span
+from evomerge.recipes import Recipe
+from evomerge.recipes.groups import Layout
 
 DEVICE = torch.device("cpu" if "--interpret" in sys.argv else "cuda")
 DTYPE = torch.bfloat16
@@ -140,7 +145,7 @@ class Pool:
 
     def differs(self, name: str, plan: WeightedSum, value: int) -> bool:
         """Return whether a merged tensor differs from what the CPU makes of it."""
-        models = [_Held(tensor.cpu()) for tensor in (self.base[name], *self.experts[name])]
+        models = [Held(tensor.cpu()) for tensor in (self.base[name], *self.experts[name])]
         ranks = [ranks.cpu() for ranks in self.ranks.get(name, ())]
         operands: Any = Operands(
             name=name,
@@ -158,12 +163,41 @@ class Pool:
         return expected != value or not torch.equal(out.view(torch.int16), self.out[name].cpu().view(torch.int16))
 
 
-class _Held:
-    def __init__(self, elements: torch.Tensor) -> None:
-        self.elements = elements
+class Opened:
+    """What the engine asks of a `ModelPool`, for models that are nowhere but on the device."""
 
-    def read(self, first: int, last: int) -> torch.Tensor:
-        return self.elements[first:last]
+    vocabulary = "same"
+
+    def __init__(self, pool: Pool, shapes: dict[str, tuple[int, ...]]) -> None:
+        self.layout = Layout.of(shapes)
+        self.experts = {label: SimpleNamespace(path=Path()) for label in LABELS}
+        self.references = {label: label for label in ("", *LABELS)}
+        self.base = SimpleNamespace(path=Path())
+        self._held = {
+            (label, name): Held(tensor.view(shapes[name]))
+            for name in shapes
+            for label, tensor in zip(("", *LABELS), (pool.base[name], *pool.experts[name]), strict=True)
+        }
+
+    def source(self, label: str, name: str) -> Held:
+        """Return a tensor of the base ("") or an expert."""
+        return self._held[label, name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor."""
+        return self._held["", name].shape
+
+
+class Live(torch.nn.Module):
+    """A model that is nothing but its weights."""
+
+    def __init__(self, pool: Pool, shapes: dict[str, tuple[int, ...]]) -> None:
+        super().__init__()
+        self.weights = {name: tensor.view(shapes[name]) for name, tensor in pool.out.items()}
+
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        """Return name -> weight."""
+        return self.weights
 
 
 def plans(method: str, pool: Pool) -> Plans:
@@ -263,6 +297,27 @@ def measure(pool: Pool, method: str, bandwidth: float, repeats: int, shape: Shap
     }
 
 
+def measure_engine(
+    pool: Pool, shapes: dict[str, tuple[int, ...]], method: str, bandwidth: float, repeats: int
+) -> dict[str, Any]:
+    """Time the engine from recipe to fingerprint, each candidate with other values in every layer."""
+    random = np.random.default_rng(2)
+    opened: Any = Opened(pool, shapes)
+    engine = MergeEngine(opened, Live(pool, shapes), memory="resident")
+    groups = [*(f"layers.{i}" for i in range(opened.layout.layers)), "all"]
+    passed = []
+    for _ in range(repeats + 2):
+        parameters = {
+            p.name: {label: {group: float(random.uniform(0.3, 0.8)) for group in groups} for label in LABELS}
+            for p in METHODS[method].parameters
+        }
+        recipe = Recipe(method, "", {label: label for label in LABELS}, parameters)
+        passed.append(1e3 * engine.apply(recipe).seconds)
+    least = 1e3 * pool.bytes_moved(plans(method, pool)) / bandwidth
+    median = statistics.median(passed[2:])
+    return {"method": method, "pass_ms": least, "engine_ms": median, "engine_ratio": median / least, "all_ms": passed}
+
+
 def main() -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -275,7 +330,8 @@ def main() -> int:
     repeats = 1 if arguments.interpret else arguments.repeats
 
     bandwidth = copy_bandwidth(0.01 if arguments.interpret else 4.0, repeats)
-    pool = Pool(tensor_shapes(model))
+    shapes = tensor_shapes(model)
+    pool = Pool(shapes)
     result: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "Triton's interpreter",
         "torch": torch.__version__,
@@ -284,6 +340,7 @@ def main() -> int:
         "parameters": sum(tensor.numel() for tensor in pool.base.values()),
         "copy_gigabytes_a_second": bandwidth / 1e9,
         "methods": [],
+        "engine": [],
         "shapes": [],
     }
     print(f"{result['device']}, torch {result['torch']}, triton {result['triton']}; copy: {bandwidth / 1e9:.0f} GB/s")
@@ -306,6 +363,13 @@ def main() -> int:
         figures = [row[name] for name in ("gigabytes", "pass_ms", "kernel_ms", "kernel_ratio")]
         figures += [row[name] for name in ("candidate_ms", "candidate_ratio", "first_call_s")]
         print(f"{method:15s} " + " ".join(f"{figure:12.2f}" for figure in figures) + f"  {bits}", flush=True)
+        save()
+    for method in ("linear", "task_arithmetic", "dare_linear"):
+        row = measure_engine(pool, shapes, method, bandwidth, repeats)
+        result["engine"].append(row)
+        print(
+            f"the engine, {method}: {row['engine_ms']:.2f} ms a candidate, ratio {row['engine_ratio']:.2f}", flush=True
+        )
         save()
     for shape in SHAPES[: 1 if arguments.interpret else None]:
         row = measure(pool, "dare_linear", bandwidth, repeats, shape)

@@ -47,10 +47,12 @@ step "device" 30 bash -c "
     $python -c 'import torch, triton; print(\"torch\", torch.__version__, \"triton\", triton.__version__, \"CUDA\", torch.version.cuda)'"
 spread=()
 "$python" -c "import xdist" 2>/dev/null && [ -z "$interpret" ] && spread=(-n 8)
-step "bits: the kernel's tests" 150 "$python" -m pytest -q -p no:cacheprovider "${spread[@]}" tests/merging/kernels
+step "bits" 180 "$python" -m pytest -q -p no:cacheprovider "${spread[@]}" tests/merging/kernels tests/merging/test_on_gpu.py
 step "speed: the kernel" 200 "$python" scripts/bench_gpu.py $interpret --json "$out/bench_gpu.json"
 if grep -q -- '"--device"' scripts/bench_merge.py 2>/dev/null && [ -z "$interpret" ]; then
-    step "speed: the engine" 120 "$python" scripts/bench_merge.py --device cuda
+    pool="$(mktemp -d)"
+    trap 'rm -rf "$pool"' EXIT
+    step "speed: the engine" 120 "$python" scripts/bench_merge.py --device cuda --out "$pool" --json "$out/bench_merge.json"
 fi
 
 "$python" - "$steps" "$out" <<'PYTHON'

@@ -5,7 +5,7 @@ and about transformers only that a model has named parameters and buffers.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -26,6 +26,8 @@ from evomerge.recipes import Recipe
 
 # Elements that a thread merges at a time: small enough to divide one large tensor over all threads.
 _SPAN = 1 << 20
+# Seconds a tensor beyond which planning is worth threads.
+_SLOW = 1e-3
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class MergeEngine:
             from evomerge.merging.on_gpu import GpuMerger
 
             self._gpu = GpuMerger(self.residence, device)
+        self._planning_is_slow = True
         self._built: dict[str, tuple[TensorRecipe, int]] = {}
 
     def apply(self, recipe: Recipe) -> AppliedMerge:
@@ -144,14 +147,13 @@ class MergeEngine:
         def plan(name: str) -> PlannedTensor:
             return plan_tensor(name, pieces[name], self._models, self._statistics, self._uniforms)
 
+        buffers = {name: self._buffer(name, pieces[name].dtype) for name in names}
         with ThreadPoolExecutor(self._threads) as executor:
             try:
-                planned = list(executor.map(plan, names))
-                buffers = {t.operands.name: self._buffer(t) for t in planned}
                 if self._gpu is not None:
-                    values = self._gpu.merge(planned, buffers)
+                    values = self._gpu.merge(self._planned(plan, names, executor), buffers)
                 else:
-                    values = _merge_on_cpu(planned, buffers, executor)
+                    values = _merge_on_cpu(list(executor.map(plan, names)), buffers, executor)
             except BaseException:
                 executor.shutdown(cancel_futures=True)
                 raise
@@ -160,13 +162,31 @@ class MergeEngine:
                 self._targets[name].copy_(buffer.view(self._targets[name].shape))
         self._built.update({name: (pieces[name], values[name]) for name in names})
 
-    def _buffer(self, tensor: PlannedTensor) -> torch.Tensor:
+    def _planned(
+        self, plan: Callable[[str], PlannedTensor], names: Sequence[str], executor: ThreadPoolExecutor
+    ) -> Iterator[PlannedTensor]:
+        """Plan tensors as they are asked for: on the threads where that takes long, as when statistics are computed.
+
+        Where it does not, threads would only take the interpreter's lock from one another, and from what feeds the GPU.
+        """
+        seconds: list[float] = []
+
+        def timed(name: str) -> PlannedTensor:
+            start = time.thread_time()
+            planned = plan(name)
+            seconds.append(time.thread_time() - start)
+            return planned
+
+        yield from executor.map(timed, names) if self._planning_is_slow else map(timed, names)
+        self._planning_is_slow = sum(seconds) > _SLOW * len(names)
+
+    def _buffer(self, name: str, dtype: torch.dtype) -> torch.Tensor:
         """Return what to merge into, flat: the model's own memory where that lies in one piece on the right device."""
-        target = self._targets[tensor.operands.name]
+        target = self._targets[name]
         on = self._merging_on
         if target.is_contiguous() and target.device == on:
             return target.detach().view(-1)
-        return torch.empty(target.numel(), dtype=tensor.dtype, device=on)
+        return torch.empty(target.numel(), dtype=dtype, device=on)
 
 
 def _merge_on_cpu(

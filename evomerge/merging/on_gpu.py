@@ -1,7 +1,7 @@
 """Building the tensors of a candidate on a GPU: straight into the live model's parameters.
 
 Weights that are resident on the device are merged some tensors at a time, while the next ones are planned. Weights in
-main memory or in files are copied to the device tensor by tensor, on a stream of their own, while the tensors before are
+main memory or in files are copied to the device tensor by tensor, on a stream of their own, while those before are
 merged. This file knows nothing about recipes; the loops are in `kernels.gpu`.
 """
 
@@ -128,7 +128,7 @@ class GpuMerger:
                 out[first:last].copy_(merged)
                 continue
             assert not isinstance(tensor.plan, WeightedSum)
-            values = tensor.plan(first, last)
+            values = tensor.plan(first, last).to(self._device)
             target = Target(
                 name=tensor.operands.name, dtype=tensor.dtype, out=out[first:last], experts=[values], first=first
             )

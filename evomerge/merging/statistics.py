@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from evomerge.merging.kernels import sums
-from evomerge.merging.methods.base import Source, Span
+from evomerge.merging.methods.base import Source, Span, difference
 from evomerge.merging.methods.reductions import exact_sum, kth_largest, kth_largest_of_many, peak, spans
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ class PoolStatistics:
     def delta(self, label: str, name: str) -> Span:
         """Return the task vector of an expert as a span."""
         base, expert = self.models.source("", name), self.models.source(label, name)
-        return lambda a, b: torch.sub(expert.read(a, b).float(), base.read(a, b).float())
+        return lambda a, b: difference(expert.read(a, b), base.read(a, b))
 
     def size(self, name: str) -> int:
         """Return the number of elements of a tensor."""
@@ -124,6 +124,17 @@ class TensorStatistics:
     def __init__(self, pool: PoolStatistics, name: str, labels: tuple[str, ...]) -> None:
         self._pool, self._name, self._labels = pool, name, labels
         self._size = pool.size(name)
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return what `compute` gives, remembered under `key` for this tensor and these experts."""
+        return self._pool.once((self._name, self._labels, key), compute)
+
+    def peak(self, expert: int) -> float:
+        """Return the largest |d|."""
+        label = self._labels[expert]
+        return self._pool.once(
+            ("peak", self._name, label), lambda: peak(self._pool.delta(label, self._name), self._size)
+        )
 
     def l1(self, expert: int) -> float:
         """Return sum |d|."""
@@ -161,13 +172,20 @@ class TensorStatistics:
         return result
 
     def kth_largest(self, expert: int, k: int) -> float:
-        """Return the k-th largest |d|: from the table, else by counting."""
+        """Return the k-th largest |d|."""
         label = self._labels[expert]
-        magnitudes = _magnitudes(self._pool.delta(label, self._name))
-        table = self._pool.once(("table", self._name, label), lambda: self._table(magnitudes))
+        return self._kth((self._name, label), _magnitudes(self._pool.delta(label, self._name)), k)
+
+    def kth_largest_of(self, key: Hashable, values: Span, k: int) -> float:
+        """Return the k-th largest of other numbers >= 0 that depend on the models alone."""
+        return self._kth((self._name, self._labels, key), values, k)
+
+    def _kth(self, key: Hashable, values: Span, k: int) -> float:
+        """Find it in the table, else by counting."""
+        table = self._pool.once(("table", key), lambda: self._table(values))
         if table is not None:
             return table.kth_largest(k)
-        return self._pool.once(("kth", self._name, label, k), lambda: kth_largest(magnitudes, self._size, k))
+        return self._pool.once(("kth", key, k), lambda: kth_largest(values, self._size, k))
 
     def _table(self, magnitudes: Span) -> MagnitudeTable | None:
         if not self._pool.reserve(4 * self._size):

@@ -83,7 +83,10 @@ class SearchSpace:
         refuse_unknown(config, _KEYS, "space")
         self.base, self.experts, self.layout = base, dict(sorted(experts.items())), layout
         self.seed, self.dtype, self.vocabulary = seed, dtype, vocabulary
-        self.methods = tuple(config.get("methods", ["dare_linear"]))
+        methods = config.get("methods", ["dare_linear"])
+        if isinstance(methods, str):
+            raise UsageError(f"space.methods: write a list, [{methods}]")
+        self.methods = tuple(methods)
         if not self.methods:
             raise UsageError("space: methods is empty; name at least one")
         refuse_unknown(self.methods, method_parameters, "space.methods")

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 pytest.importorskip("triton", reason="triton comes with builds of torch for GPUs")
 
 from evomerge.errors import CandidateError
-from evomerge.merging import METHODS, stream
+from evomerge.merging import METHODS, MergeEngine, stream
 from evomerge.merging.fingerprint import fingerprint
 from evomerge.merging.on_gpu import GpuMerger
 from evomerge.merging.residence import Memory, Residence
@@ -33,7 +34,7 @@ class Merger:
         self.pool = pool_of(family)
         self.residence = Residence(self.pool, DEVICE, memory)
         self.gpu = GpuMerger(self.residence, DEVICE)
-        # planned from the weights in main memory
+        # plans are made from the weights in main memory
         self.statistics = PoolStatistics(self.pool, self.pool.layout.tensors, cache_bytes=0)
         self.out: dict[str, torch.Tensor] = {}
 
@@ -42,7 +43,7 @@ class Merger:
         settings = resolve(recipe, self.pool.layout)
         for name in TENSORS:
             piece = TensorRecipe.of(recipe, settings[name])
-            planned.append(plan_tensor(name, piece, self.residence, self.statistics))
+            planned.append(plan_tensor(name, piece, self.pool, self.statistics))
             size = planned[-1].operands.size
             self.out[name] = torch.zeros(size, dtype=planned[-1].dtype, device=DEVICE)
         return self.gpu.merge(planned, self.out)
@@ -74,3 +75,18 @@ def test_infinite_weights_are_refused_by_name(family: Family) -> None:
     recipe = recipe_of(family, "linear", parameters={"weight": weights}, options={"normalize": {"all": False}})
     with pytest.raises(CandidateError, match=r"q_proj.* holds NaN or infinity"):
         Merger(family, "resident").merge(recipe)
+
+
+@pytest.mark.skipif(DEVICE.type == "cpu", reason="needs a GPU: the engine takes the device from the model")
+@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_engine_builds_the_same_model_on_a_gpu(family: Family, method: str, memory: Memory) -> None:
+    recipe, pool = recipe_of(family, method), pool_of(family)
+    prints = []
+    for device in ("cpu", "cuda"):
+        model = AutoModelForCausalLM.from_pretrained(family["base"], dtype=torch.bfloat16).to(device)
+        engine = MergeEngine(pool, model, memory=memory if device == "cuda" else None)
+        prints.append(engine.apply(recipe).fingerprint)
+        live = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+        assert all(torch.equal(live[name], tensor) for name, tensor in stream(recipe, pool))
+    assert len(set(prints)) == 1

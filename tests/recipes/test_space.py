@@ -10,7 +10,7 @@ from evomerge.merging.settings import resolve
 from evomerge.recipes import Layout, Recipe, SearchSpace
 from evomerge.recipes.space import NEUTRAL, SPECIAL_CASE_OF
 from tests.recipes.test_groups import LLAMA
-from tests.search.test_config import composed
+from tests.search.test_config import composed, options
 
 KNOWS = {name: parameter_defaults(name) for name in METHODS}
 
@@ -250,8 +250,8 @@ def test_vector_minds_what_the_space_never_sets():
     made = space()
     recipe = made.recipe([0.5] * len(made))
     assert made.vector(recipe.with_(options={"lambda": 1.0})) == made.vector(recipe), "1 is the default"
-    for options in ({"lambda": 0.5}, {"rescale": "l1"}, {"passthrough": {"head": "base"}}):
-        assert made.vector(recipe.with_(options=options)) is None
+    for other in ({"lambda": 0.5}, {"rescale": "l1"}, {"passthrough": {"head": "base"}}):
+        assert made.vector(recipe.with_(options=other)) is None
     assert made.vector(recipe.with_(vocabulary="union")) is None
 
 
@@ -336,6 +336,14 @@ def test_probes_show_a_method_that_cannot_merge_these_experts_and_values_out_of_
             [resolve(probe, made.layout) for probe in made.probes()]
 
 
+@pytest.mark.parametrize("method", options("method"))
+def test_every_point_of_every_method_of_conf_can_be_built(method):
+    made = space(**composed("space=layers", f"method={method}")["space"])
+    for probe in made.probes():
+        resolve(probe, made.layout)
+    assert made.vector(made.recipe([0.5] * len(made))) is not None
+
+
 @pytest.mark.parametrize("method", ["dare_linear", "dare_ties", "linear", "task_arithmetic", "ties", "any"])
 def test_the_lines_of_conf_go_with_methods_that_have_weights(method):
     made = space(**{"granularity": "layer", **composed("space=lines", f"method={method}")["space"]})
@@ -379,6 +387,7 @@ def test_the_lines_of_conf_go_with_methods_that_have_weights(method):
         ({"granularty": 2}, "unknown key 'granularty'; did you mean 'granularity'"),
         ({"methods": ["dare_liner"]}, "did you mean 'dare_linear'"),
         ({"methods": []}, "methods is empty"),
+        ({"methods": "slerp"}, r"write a list, \[slerp\]"),
         ({"parameters": {"wieght": {"low": 0, "high": 1}}}, "did you mean 'weight'"),
         ({"parameters": {"weight": {"low": 0, "hihg": 1}}}, "did you mean 'high'"),
         ({"parameters": {"weight": {"low": 1, "high": 1}}}, "must be below"),

@@ -185,6 +185,13 @@ def _widen_all(source: Array, out: Array) -> None:
         out[i] = widen(source[i])
 
 
+@compiled
+def subtract(x: Array, y: Array, out: Array) -> None:
+    """Write x - y in float32; bfloat16 comes as uint16."""
+    for i in range(out.size):
+        out[i] = widen(x[i]) - widen(y[i])
+
+
 # ---- the common case: bfloat16 experts, thinned by the mask at most; only the running total is stored ----------------
 
 

@@ -44,6 +44,26 @@ def fixed_sum(values: Array, scale: Any) -> Any:
 
 
 @compiled
+def fixed_kept(values: Array, numbers: Array, threshold: Any, scale: Any) -> Any:
+    """Return the sum of the rounded |x| * scale of those whose number (uint16) is not below a threshold."""
+    total = np.int64(0)
+    for i in range(values.size):
+        term = np.int64(np.rint(np.float64(abs(values[i])) * scale))
+        total += term if numbers[i] >= threshold else np.int64(0)
+    return total
+
+
+@compiled
+def fixed_kept_by_rank(values: Array, numbers: Array, ranks: Array, thresholds: Array, scale: Any) -> Any:
+    """Return the same where the threshold (int32) depends on each element's rank."""
+    total = np.int64(0)
+    for i in range(values.size):
+        term = np.int64(np.rint(np.float64(abs(values[i])) * scale))
+        total += term if np.int32(numbers[i]) >= thresholds[ranks[i]] else np.int64(0)
+    return total
+
+
+@compiled
 def fixed_dot(x: Array, y: Array, scale: Any) -> Any:
     """Return the sum of the rounded x * y * scale of float32 numbers, as int64; the products are exact."""
     total = np.int64(0)

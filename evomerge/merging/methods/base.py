@@ -9,15 +9,18 @@ bits in any blocking, on any number of threads and on any device. This file know
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from evomerge.merging.kernels import cpu
 from evomerge.recipes.recipe import Value
+
+T = TypeVar("T")
 
 #: Spans of this many elements are merged at a time in torch: the temporaries stay in the cache, and torch stays on one
 #: thread.
@@ -105,6 +108,12 @@ class Statistics(Protocol):
     exact sums of rounded terms (`reductions.exact_sum`), so they are the same in any order.
     """
 
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return what `compute` gives, remembered under `key` for this tensor and these experts."""
+
+    def peak(self, expert: int) -> float:
+        """Return the largest |d|."""
+
     def l1(self, expert: int) -> float:
         """Return sum |d|."""
 
@@ -116,6 +125,9 @@ class Statistics(Protocol):
 
     def kth_largest(self, expert: int, k: int) -> float:
         """Return the exact k-th largest |d| (k = 1: the largest; k from 1 to N)."""
+
+    def kth_largest_of(self, key: Hashable, values: Span, k: int) -> float:
+        """Return the exact k-th largest of N numbers >= 0 that depend on the models (and on `key`) alone."""
 
     def kth_largest_of_model(self, expert: int, density: float) -> float:
         """Return the k-th largest |d| over all merged tensors together, k = max(1, int(density * number))."""
@@ -166,7 +178,16 @@ class Operands:
 
     def delta(self, expert: int, first: int, last: int) -> torch.Tensor:
         """Return elements first .. last - 1 of a task vector, in float32: a new tensor."""
-        return torch.sub(self.expert(expert, first, last), self.origin(first, last))
+        return difference(self.experts[expert].read(first, last), self.base.read(first, last))
+
+
+def difference(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return x - y in float32, a new tensor; both flat, on the CPU."""
+    if x.dtype == y.dtype == torch.bfloat16:
+        out = torch.empty(x.numel())
+        cpu.subtract(x.view(torch.uint16).numpy(), y.view(torch.uint16).numpy(), out.numpy())
+        return out
+    return torch.sub(x.float(), y.float())
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,13 @@ none needs are catastrophic. The paper has no weights; here, and this is a decis
 else, so that weights of 1 are the paper's. k = 0 is task arithmetic.
 """
 
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from evomerge.merging.kernels.compiled import compiled
 from evomerge.merging.methods.base import Method, Operands, Parameter, Plan, Settings
 from evomerge.merging.methods.parameters import LAMBDA, WEIGHT
 
@@ -42,9 +47,24 @@ class Consensus(Method):
             total = terms[0].clone()
             for term in terms[1:]:
                 total += term
-            needed = torch.zeros(last - first, dtype=torch.int32)
+            needed, out = np.zeros(last - first, np.float32), operands.origin(first, last).clone()
             for term in terms:
-                needed += term.abs() >= (total - term).abs_().mul_(ratio)
-            return total.masked_fill_(needed < enough, 0.0).mul_(factor).add_(operands.origin(first, last))
+                _need(term.numpy(), total.numpy(), np.float32(ratio), needed)
+            _finish(total.numpy(), needed, np.float32(enough), np.float32(factor), out.numpy())
+            return out
 
         return merge
+
+
+@compiled
+def _need(term: npt.NDArray[Any], total: npt.NDArray[Any], ratio: Any, needed: npt.NDArray[Any]) -> None:
+    """Count an expert where it needs an element."""
+    for i in range(term.size):
+        needed[i] += np.float32(1) if abs(term[i]) >= abs(total[i] - term[i]) * ratio else np.float32(0)
+
+
+@compiled
+def _finish(total: npt.NDArray[Any], needed: npt.NDArray[Any], enough: Any, factor: Any, out: npt.NDArray[Any]) -> None:
+    """Add the sum, where enough experts need it, to the base in `out`."""
+    for i in range(out.size):
+        out[i] = (total[i] if needed[i] >= enough else np.float32(0)) * factor + out[i]

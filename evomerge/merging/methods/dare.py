@@ -5,9 +5,10 @@ the keep probability, as in the paper. mergekit, whose names these are, restores
 `rescale: l1`.
 """
 
-import torch
+import numpy as np
 
 from evomerge.merging import mask
+from evomerge.merging.kernels import sums
 from evomerge.merging.methods.base import Operands, Parameter, Settings, Term
 from evomerge.merging.methods.parameters import (
     DROP_AT_RANDOM,
@@ -18,7 +19,7 @@ from evomerge.merging.methods.parameters import (
     normalize,
     rescale,
 )
-from evomerge.merging.methods.reductions import exact_sum
+from evomerge.merging.methods.reductions import spans
 from evomerge.merging.methods.task_arithmetic import TaskArithmetic
 
 # Below this no L1 norm is restored, as mergekit has it.
@@ -42,13 +43,12 @@ class DareLinear(TaskArithmetic):
         if t in (0, 65536):
             return Term(weight, threshold=t)
 
-        def kept(first: int, last: int) -> torch.Tensor:
-            numbers = operands.uniforms(expert, first, last)
-            return operands.delta(expert, first, last).abs_().masked_fill_(mask.dropped(numbers, t), 0.0)
-
-        return Term(
-            weight, threshold=t, factor=restoring(operands.statistics.l1(expert), exact_sum(kept, operands.size))
-        )
+        scale = sums.scale_of(operands.statistics.peak(expert), operands.size)
+        after = 0
+        for first, last in spans(operands.size):
+            delta, numbers = operands.delta(expert, first, last), operands.uniforms(expert, first, last)
+            after += int(sums.fixed_kept(delta.numpy(), numbers.numpy(), np.uint16(t), scale))
+        return Term(weight, threshold=t, factor=restoring(operands.statistics.l1(expert), after / scale))
 
 
 class DareTies(DareLinear):

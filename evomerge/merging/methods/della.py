@@ -9,12 +9,12 @@ is kept with probability density. A vector is one row.
 """
 
 import numpy as np
-import torch
 
+from evomerge.merging.kernels import sums
 from evomerge.merging.methods.base import Operands, Parameter, RankMask, Settings, Term
 from evomerge.merging.methods.dare import restoring
 from evomerge.merging.methods.parameters import DROP_AT_RANDOM, ELECT, LAMBDA, WEIGHT, density, normalize, rescale
-from evomerge.merging.methods.reductions import exact_sum
+from evomerge.merging.methods.reductions import spans
 from evomerge.merging.methods.task_arithmetic import TaskArithmetic
 
 _EPSILON = Parameter(
@@ -58,15 +58,14 @@ class DellaLinear(TaskArithmetic):
         by_rank = rank_mask(kept, epsilon, operands.columns, inv_keep=inv_keep)
         if inv_keep:
             return Term(weight, by_rank=by_rank)
-        thresholds = torch.from_numpy(by_rank.thresholds)
 
-        def survivors(first: int, last: int) -> torch.Tensor:
-            ranks = operands.ranks(expert, first, last).to(torch.int64)
-            dropped = operands.uniforms(expert, first, last).to(torch.int32) < thresholds[ranks]
-            return operands.delta(expert, first, last).abs_().masked_fill_(dropped, 0.0)
-
-        after = exact_sum(survivors, operands.size)
-        return Term(weight, factor=restoring(operands.statistics.l1(expert), after), by_rank=by_rank)
+        scale = sums.scale_of(operands.statistics.peak(expert), operands.size)
+        after = 0
+        for first, last in spans(operands.size):
+            delta, numbers = operands.delta(expert, first, last), operands.uniforms(expert, first, last)
+            ranks = operands.ranks(expert, first, last).numpy()
+            after += int(sums.fixed_kept_by_rank(delta.numpy(), numbers.numpy(), ranks, by_rank.thresholds, scale))
+        return Term(weight, factor=restoring(operands.statistics.l1(expert), after / scale), by_rank=by_rank)
 
 
 class Della(DellaLinear):

@@ -35,12 +35,15 @@ class Ram(Method):
 
     def plan(self, operands: Operands, settings: Settings) -> Plan:
         """See `Method.plan`."""
-        epsilon, factors = settings.number("epsilon"), self.factors(operands, settings)
+        epsilon = np.float32(settings.number("epsilon"))
+        factors = [np.float32(factor) for factor in self.factors(operands, settings)]
 
         def merge(first: int, last: int) -> torch.Tensor:
-            out = torch.empty(last - first)
-            deltas, origin = _deltas(operands, first, last), operands.origin(first, last)
-            _merge(deltas, np.float32(epsilon), np.array(factors, np.float32), origin.numpy(), out.numpy())
+            out = operands.origin(first, last).clone()
+            total, own, count = (np.zeros(last - first, np.float32) for _ in range(3))
+            for expert, factor in enumerate(factors):
+                _add(operands.delta(expert, first, last).numpy(), epsilon, factor, total, own, count)
+            _finish(total, own, count, out.numpy())
             return out
 
         return merge
@@ -59,45 +62,42 @@ class RamPlus(Ram):
 
     def factors(self, operands: Operands, settings: Settings) -> list[float]:
         """See `Ram.factors`."""
-        epsilon, experts = settings.number("epsilon"), len(operands.experts)
-        shared, unique = np.zeros(experts, np.int64), np.zeros(experts, np.int64)
-        for first, last in spans(operands.size):
-            _count(_deltas(operands, first, last), np.float32(epsilon), shared, unique)
+        shared, unique = operands.statistics.once(
+            ("ram", settings.number("epsilon")), lambda: _counts(operands, settings.number("epsilon"))
+        )
         # an expert with no own changes has nothing to multiply
         ratios = [float(s / u) if u else 0.0 for s, u in zip(shared, unique, strict=True)]
         return [1.0 + settings.number("r") * min(ratio, settings.number("alpha")) for ratio in ratios]
 
 
-def _deltas(operands: Operands, first: int, last: int) -> npt.NDArray[np.float32]:
-    """Return the task vectors of a span, of shape (experts, last - first)."""
-    return np.stack([operands.delta(expert, first, last).numpy() for expert in range(len(operands.experts))])
+def _counts(operands: Operands, epsilon: float) -> tuple[list[int], list[int]]:
+    """Return how many of its changes each expert shares with others, and how many are its own."""
+    experts = range(len(operands.experts))
+    shared, unique = [0] * len(experts), [0] * len(experts)
+    for first, last in spans(operands.size):
+        changed = [np.abs(operands.delta(expert, first, last).numpy()) > np.float32(epsilon) for expert in experts]
+        count = np.sum(changed, axis=0, dtype=np.int32)
+        for expert in experts:
+            alone = int(np.count_nonzero(changed[expert] & (count == 1)))
+            unique[expert] += alone
+            shared[expert] += int(np.count_nonzero(changed[expert])) - alone
+    return shared, unique
 
 
 @compiled
-def _merge(deltas: Array, epsilon: Any, factors: Array, origin: Array, out: Array) -> None:
-    """Write the merged elements."""
-    experts, size = deltas.shape
-    for i in range(size):
-        count = 0
-        for e in range(experts):
-            count += abs(deltas[e, i]) > epsilon
-        total = np.float32(0)
-        for e in range(experts):
-            d = deltas[e, i]
-            if abs(d) > epsilon:
-                total += d * factors[e] if count == 1 else d / np.float32(count)
-        out[i] = total + origin[i]
+def _add(delta: Array, epsilon: Any, factor: Any, total: Array, own: Array, count: Array) -> None:
+    """Add an expert's changes to the total, with its factor to what is somebody's own, and count them."""
+    for i in range(delta.size):
+        changed = abs(delta[i]) > epsilon
+        d = delta[i] if changed else np.float32(0)
+        total[i] += d
+        own[i] += d * factor
+        count[i] += np.float32(1) if changed else np.float32(0)
 
 
 @compiled
-def _count(deltas: Array, epsilon: Any, shared: Array, unique: Array) -> None:
-    """Add how many of its changes each expert shares with others, and how many are its own."""
-    experts, size = deltas.shape
-    for i in range(size):
-        count = 0
-        for e in range(experts):
-            count += abs(deltas[e, i]) > epsilon
-        for e in range(experts):
-            changed = abs(deltas[e, i]) > epsilon
-            shared[e] += changed and count > 1
-            unique[e] += changed and count == 1
+def _finish(total: Array, own: Array, count: Array, out: Array) -> None:
+    """Add what one expert changed, or the mean of what several did, to the base in `out`."""
+    for i in range(out.size):
+        mean = total[i] / max(count[i], np.float32(1))
+        out[i] = (own[i] if count[i] == np.float32(1) else mean) + out[i]

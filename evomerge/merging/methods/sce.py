@@ -19,7 +19,7 @@ from evomerge.merging.kernels import sums
 from evomerge.merging.kernels.compiled import compiled
 from evomerge.merging.methods.base import Method, Operands, Parameter, Plan, Settings, Term, WeightedSum
 from evomerge.merging.methods.parameters import LARGEST
-from evomerge.merging.methods.reductions import kth_largest, spans
+from evomerge.merging.methods.reductions import spans
 
 _TOP = Parameter("select_topk", "share of the elements that vary which is merged", default=1.0, low=0.0, high=1.0)
 _FLOOR = Parameter("floor", "mean squares that sum to less make equal weights", default=1e-6, low=0.0)
@@ -40,7 +40,7 @@ class Sce(Method):
             gram = operands.statistics.gram_of_task_vectors()
             weights = _weights([float(square) for square in np.diag(gram)], operands.size, floor)
             return WeightedSum(tuple(map(Term, weights)), elect="unweighted", divide_by_agreeing=True)
-        threshold, squares = _selection(operands, share)
+        threshold, squares = operands.statistics.once(("sce", share), lambda: _selection(operands, share))
         weights = _weights(squares, operands.size, floor)
 
         def merge(first: int, last: int) -> torch.Tensor:
@@ -71,7 +71,9 @@ def _selection(operands: Operands, share: float) -> tuple[float, list[float]]:
     k = int(varying * share)
     if k == 0:
         return math.inf, [0.0] * experts
-    threshold = kth_largest(lambda a, b: torch.from_numpy(_variance(_deltas(operands, a, b))), size, k)
+    threshold = operands.statistics.kth_largest_of(
+        "variance", lambda a, b: torch.from_numpy(_variance(_deltas(operands, a, b))), k
+    )
     # exact sums of rounded squares, as in `reductions`
     scales, totals = [sums.scale_of(peak * peak, size) for peak in peaks], [0] * experts
     for first, last in spans(size):

@@ -39,13 +39,8 @@ class Widen(Method):
             return _of_vector(operands, ratio, score)
         slices = Slices(operands.size, operands.columns, rows=place(operands.name).kind == "embeddings")
         count = len(operands.experts)
-        lengths, turns = [], []
-        for expert in range(count):
-            dots = slices.dots([operands.origin, lambda a, b, e=expert: operands.expert(e, a, b)])  # type: ignore[misc]
-            length, turn = _moved(dots)
-            lengths.append(_ranks(length))
-            turns.append(_ranks(turn))
-        scores = (_scores(np.stack(lengths), ratio, score) + _scores(np.stack(turns), ratio, score)) * 0.5
+        lengths, turns = operands.statistics.once("widen", lambda: _all_ranks(operands, slices))
+        scores = (_scores(lengths, ratio, score) + _scores(turns, ratio, score)) * 0.5
         by_slice = torch.from_numpy(scores.astype(np.float32))
 
         def merge(first: int, last: int) -> torch.Tensor:
@@ -55,6 +50,17 @@ class Widen(Method):
             return total.add_(operands.origin(first, last))
 
         return merge
+
+
+def _all_ranks(operands: Operands, slices: Slices) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return each expert's ranks of its slices by length and by direction, each of shape (experts, slices)."""
+    lengths, turns = [], []
+    for expert in range(len(operands.experts)):
+        dots = slices.dots([operands.origin, lambda a, b, e=expert: operands.expert(e, a, b)])  # type: ignore[misc]
+        length, turn = _moved(dots)
+        lengths.append(_ranks(length))
+        turns.append(_ranks(turn))
+    return np.stack(lengths), np.stack(turns)
 
 
 def _moved(dots: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -74,7 +80,7 @@ def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _scores(ranks: npt.NDArray[np.float64], ratio: float, score: float) -> npt.NDArray[np.float64]:
     """Return the scores of shape (experts, slices) from ranks of the same shape."""
-    powers = exponential(torch.from_numpy(ranks.astype(np.float32))).numpy().astype(np.float64)
+    powers = exponential(ranks.astype(np.float32).ravel()).astype(np.float64).reshape(ranks.shape)
     total = powers[0].copy()
     for power in powers[1:]:
         total += power
@@ -93,7 +99,7 @@ def _of_vector(operands: Operands, ratio: float, score: float) -> Span:
         largest = sizes[0]
         for size in sizes[1:]:
             largest = torch.maximum(largest, size)
-        powers = [exponential(size - largest) for size in sizes]
+        powers = [torch.from_numpy(exponential((size - largest).numpy())) for size in sizes]
         total_power = powers[0].clone()
         for power in powers[1:]:
             total_power += power

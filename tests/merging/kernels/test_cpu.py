@@ -96,6 +96,14 @@ def test_rounds_once_to_bfloat16(seed: int) -> None:
     assert _same_bits(_execute(case, out_storage=cpu.AS_WIDENED), rounded.float())
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 7), (3, 3), (1, 2049), (4097, 1)])
+@pytest.mark.parametrize("seed", range(12))
+def test_any_size(seed: int, rows: int, columns: int) -> None:
+    case = random_case(seed, rows=rows, columns=columns)
+    assert _same_bits(_execute(case), _expected(case))
+    assert _same_bits(_execute(case, out_storage=cpu.AS_BFLOAT16), _expected(case).bfloat16())
+
+
 def test_ranks_of_long_rows_are_wider() -> None:
     case = next(c for c in map(random_case, range(200)) if any(term.by_rank for term in c.plan.terms))
     wide = replace(case, ranks=tuple(ranks.to(torch.int32) for ranks in case.ranks))

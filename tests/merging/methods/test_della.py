@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.merging.mask import threshold
@@ -34,6 +34,16 @@ def test_large_elements_are_kept_more_often() -> None:
     delta = torch.tensor([[0.3, -0.1, 0.2, 0.5, 0.4], [1.0, 2.0, -3.0, 5.0, 4.0]])
     expected = torch.tensor([[0.5, 0.3, 0.4, 0.7, 0.6], [0.3, 0.4, 0.5, 0.7, 0.6]])
     assert _keep_rates(delta, 0.5, 0.2, 1500).numpy() == pytest.approx(expected.numpy(), abs=0.065)
+
+
+@given(a=st.floats(0, 1), b=st.floats(0, 1), epsilon=st.floats(0, 0.6), seed=st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_what_is_kept_is_nested(a: float, b: float, epsilon: float, seed: int) -> None:
+    delta = torch.from_numpy(np.random.default_rng(seed).normal(0, 0.02, (12, 31)).astype(np.float32))
+    parameters = [{"weight": 1.0, "drop_rate": rate, "epsilon": epsilon} for rate in (min(a, b), max(a, b))]
+    kept = [run("della_linear", torch.zeros(12, 31), {"math": delta}, p, seed=seed) != 0 for p in parameters]
+    if min(a, b) > 0 and max(a, b) < 1:  # at 0 and at 1 epsilon has no part
+        assert not (kept[1] & ~kept[0]).any()
 
 
 def test_probabilities_are_clipped() -> None:
