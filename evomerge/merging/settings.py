@@ -4,13 +4,13 @@ This file knows recipes, the layout of a model and what methods declare; no tens
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from evomerge.errors import UsageError, refuse_unknown
 from evomerge.merging.methods import PASSTHROUGH, Method, Parameter, Settings, get
 from evomerge.recipes import Layout, Recipe
-from evomerge.recipes.groups import ALL, group_of
+from evomerge.recipes.groups import ALL, group_of, parse_group
 from evomerge.recipes.recipe import GroupValues, Value
 
 
@@ -48,7 +48,19 @@ def resolve(recipe: Recipe, layout: Layout) -> dict[str, Settings]:
     for option in options:
         for group, value in recipe.options.get(option.name, {}).items():
             _refuse(option, value, f"{where}{option.name}.{group}")
+    for name, groups in _all_groups(recipe):
+        for group in groups:
+            last = parse_group(group).last
+            if last is not None and last >= layout.layers:
+                raise UsageError(f"{where}{name}: group {group!r}: the models have {layout.layers} layers, 0 the first")
     return {tensor: settings(recipe, method, tensor) for tensor in layout.tensors}
+
+
+def _all_groups(recipe: Recipe) -> Iterator[tuple[str, GroupValues]]:
+    for name, by_expert in recipe.parameters.items():
+        for label, groups in by_expert.items():
+            yield f"{name}.{label}", groups
+    yield from recipe.options.items()
 
 
 def clash(recipe: Recipe, values: Mapping[str, Settings]) -> str | None:

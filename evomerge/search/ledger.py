@@ -13,7 +13,8 @@ from typing import Any
 from evomerge.durable import append_line
 from evomerge.errors import UsageError, WorkError
 
-LEDGER_VERSION = 1
+# 2: fingerprints are made of eight bytes at a time.
+LEDGER_VERSION = 2
 
 
 class Ledger:

@@ -64,6 +64,7 @@ def test_methods_refuse_too_few_or_too_many_experts() -> None:
             "weight.math: groups 'layers' and 'layers.0' both hold",
         ),
         (_recipe("linear", {"weight": {"code": 1, "math": -1}}), "sum to zero"),
+        (_recipe(parameters={"weight": {"code": 1, "math": {"layers.1-2": 1, "all": 1}}}), "the models have 2 layers"),
         (_recipe("linear", {"weight": {"code": 1, "math": {"all": 1, "layers.1": -1}}}), "layers.1.* sum to zero"),
     ],
 )

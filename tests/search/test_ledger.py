@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from evomerge.errors import UsageError, WorkError
-from evomerge.search.ledger import Ledger, read_events
+from evomerge.search.ledger import LEDGER_VERSION, Ledger, read_events
 
-BEGIN = {"event": "begin", "version": 1}
+BEGIN = {"event": "begin", "version": LEDGER_VERSION}
 
 
 def test_events_survive(tmp_path):

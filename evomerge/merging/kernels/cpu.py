@@ -281,9 +281,11 @@ def _keep_ranked(x: Array, numbers: Array, ranks: Array, term: Any) -> None:
     factors = at(term.rank_factors, term.rank_count, np.float32)
     factor = term.factor
     for i in range(x.size):
-        rank = ranks[i]
+        rank = np.uintp(ranks[i])
+        # taken before it is known whether it is needed: a mask cannot be foretold, and so no branch should hang on it
+        value = (x[i] * factors[rank]) * factor
         kept = np.int32(numbers[i]) >= thresholds[rank]
-        x[i] = (x[i] * factors[rank]) * factor if kept else np.float32(0)
+        x[i] = value if kept else np.float32(0)
 
 
 @compiled

@@ -59,7 +59,8 @@ def fixed_kept_by_rank(values: Array, numbers: Array, ranks: Array, thresholds: 
     total = np.int64(0)
     for i in range(values.size):
         term = np.int64(np.rint(np.float64(abs(values[i])) * scale))
-        total += term if np.int32(numbers[i]) >= thresholds[ranks[i]] else np.int64(0)
+        kept = np.int32(numbers[i]) >= thresholds[np.uintp(ranks[i])]
+        total += term if kept else np.int64(0)
     return total
 
 

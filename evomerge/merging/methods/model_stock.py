@@ -6,11 +6,13 @@ much (task vectors so short count as more orthogonal than they are), and t is 0 
 the cosine gives a negative t: the merged model then lies on the other side of the base.
 """
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from evomerge.merging.methods.base import Method, Operands, Parameter, Plan, Settings, Term, WeightedSum
+from evomerge.merging.methods.base import Method, Operands, Parameter, Plan, Settings, Span, Term, WeightedSum
 from evomerge.merging.methods.slices import Slices
 
 _SMALL = 1e-6
@@ -32,7 +34,8 @@ class ModelStock(Method):
             share = float(_ratios(operands.statistics.gram_of_task_vectors()[None])[0]) / count
             return WeightedSum((Term(share),) * count)
         rows = Slices(operands.size, operands.columns, rows=True)
-        dots = rows.dots([lambda a, b, e=e: operands.delta(e, a, b) for e in range(count)])  # type: ignore[misc]
+        vectors: list[Span] = [partial(operands.delta, expert) for expert in range(count)]
+        dots = operands.statistics.once("dots of rows", lambda: rows.dots(vectors))
         shares = torch.from_numpy((_ratios(dots) / count).astype(np.float32))
 
         def merge(first: int, last: int) -> torch.Tensor:

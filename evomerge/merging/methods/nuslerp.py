@@ -6,6 +6,7 @@ mergekit computes, cannot tell the square of their cosine from 1.
 """
 
 import math
+from functools import partial
 
 import torch
 
@@ -64,7 +65,9 @@ def _by_slice(operands: Operands, t: float, *, task_vectors: bool, first_dimensi
     slices = Slices(operands.size, columns, rows=not first_dimension)
     read = operands.delta if task_vectors else operands.expert
 
-    dots = slices.dots([lambda first, last, e=e: read(e, first, last) for e in (0, 1)])  # type: ignore[misc]
+    vectors: list[Span] = [partial(read, expert) for expert in (0, 1)]
+    key = ("dots of slices", task_vectors, first_dimension)
+    dots = operands.statistics.once(key, lambda: slices.dots(vectors))
     found = [_coefficients(t, float(dot[0, 0]), float(dot[1, 1]), float(dot[0, 1])) for dot in dots]
     starts, ends = (torch.tensor([pair[i] for pair in found], dtype=torch.float32) for i in (0, 1))
 

@@ -15,6 +15,7 @@ the paper: exp(K norm(|d_i|)^2) tanh(d_i sum_j d_j), rescaled to [0, 1], and cli
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,10 +85,9 @@ class _Scores:
         self.count = len(operands.experts)
         pairs = [(i, j) for i in range(self.count) for j in range(i, self.count)]
         statistics = operands.statistics
-        self._inter = {pair: statistics.once(("pcb", *pair, 1), lambda p=pair: self._softmax(*p, 1)) for pair in pairs}
+        self._inter = {pair: statistics.once(("pcb", *pair, 1), partial(self._softmax, *pair, 1)) for pair in pairs}
         self._intra = [
-            statistics.once(("pcb", i, i, "intra"), lambda i=i: self._softmax(i, i, self.count))
-            for i in range(self.count)
+            statistics.once(("pcb", i, i, "intra"), partial(self._softmax, i, i, self.count)) for i in range(self.count)
         ]
 
     def deltas(self, first: int, last: int) -> list[Array]:
