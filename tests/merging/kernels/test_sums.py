@@ -22,7 +22,7 @@ def test_a_sum_does_not_depend_on_order_and_is_nearly_exact(values: list[float],
     cut = x.size // 2
     assert int(sums.fixed_sum(x[order][:cut], scale)) + int(sums.fixed_sum(x[order][cut:], scale)) == total
     assert abs(total) < 1 << 63
-    assert total / scale == pytest.approx(math.fsum(values), abs=2.0**-60 * x.size**2 * peak + 1e-300)
+    assert total / scale == pytest.approx(math.fsum(values), rel=1e-14, abs=2.0**-60 * x.size**2 * peak + 1e-300)
 
 
 def test_the_largest_of_everything_does_not_overflow() -> None:
@@ -45,7 +45,9 @@ def test_dot_products(values: list[float]) -> None:
     peak = float(np.abs(x).max()) ** 2
     scale = sums.scale_of(peak, x.size)
     exact = math.fsum(float(a) * float(b) for a, b in zip(x, y, strict=True))
-    assert int(sums.fixed_dot(x, y, scale)) / scale == pytest.approx(exact, abs=2.0**-60 * x.size**2 * peak + 1e-300)
+    assert int(sums.fixed_dot(x, y, scale)) / scale == pytest.approx(
+        exact, rel=1e-14, abs=2.0**-60 * x.size**2 * peak + 1e-300
+    )
 
 
 def test_histograms_count_every_number_once() -> None:
