@@ -1,7 +1,7 @@
 """What does it cost to write a merged model? Peak memory and speed of `evomerge merge`, against copying the same bytes.
 
-    python scripts/bench_export.py --out runs/bench-export --json FILE    # three models of 3 B parameters, 26 GB of disk
-    python scripts/bench_export.py --quick --out DIR                      # small shapes, a minute
+    python scripts/bench_export.py --out runs/bench-export --json FILE   # three models of 3 B parameters, 26 GB of disk
+    python scripts/bench_export.py --quick --out DIR                     # small shapes, a minute
 
 Makes a pool with the shapes of Qwen2.5-3B (base and two experts, bfloat16, random weights). For each method it drops
 the models from the page cache, runs the command line in a process of its own, and takes its wall time and peak

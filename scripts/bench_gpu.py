@@ -118,8 +118,10 @@ class Pool:
 
     def draw_ranks(self) -> None:
         """Draw ranks for as many tensors as the device has room for: any ranks take the same time."""
+        if DEVICE.type == "cuda":
+            torch.cuda.empty_cache()
         for name, base in self.base.items():
-            if DEVICE.type == "cuda" and torch.cuda.mem_get_info()[0] < 3 * 2 * base.numel() * len(LABELS):
+            if DEVICE.type == "cuda" and torch.cuda.mem_get_info()[0] < 2 * base.numel() * len(LABELS) + (2 << 30):
                 continue
             self.ranks[name] = []
             for _ in LABELS:
@@ -217,7 +219,7 @@ def plans(method: str, pool: Pool) -> Plans:
         elif method == "dare_linear":
             found[name] = WeightedSum(thinned)
         elif method == "dare_ties":
-            found[name] = WeightedSum(thinned, elect="weighted", divide_by_agreeing=True)
+            found[name] = WeightedSum(thinned, elect="weighted")
         elif method == "ties":
             terms = tuple(Term(w, at_least=0.001) for w in weights)
             found[name] = WeightedSum(terms, elect="weighted", divide_by_agreeing=True)

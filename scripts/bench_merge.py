@@ -97,9 +97,17 @@ def one_pass(addresses: np.ndarray, out: int, count: int) -> None:
             target[i] = a[i] ^ b[i] ^ c[i]
 
 
-def pass_seconds(inputs: int, elements: int, threads: int) -> float:
+def pass_seconds(inputs: int, elements: int, threads: int, device: str) -> float:
     """Return the time of a pass over `inputs` bfloat16 tensors of that many elements, one written."""
     words = elements // 4
+    if device != "cpu":
+        a, b, out = (torch.ones(words, dtype=torch.int64, device=device) for _ in range(3))
+
+        def add() -> None:
+            torch.add(a, b, out=out)
+            torch.cuda.synchronize()
+
+        return best(add, 5) * (inputs + 1) / 3
     buffers = [torch.ones(words, dtype=torch.int64) for _ in range(inputs + 1)]
     chunk = 1 << 18
     starts = range(0, words, chunk)
@@ -213,6 +221,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--methods", nargs="+", default=sorted(METHODS))
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--device", default="cpu", help="cpu or cuda: where the live model is")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--python", type=Path, help="python of a virtual environment with mergekit 0.1.5")
     options = parser.parse_args()
@@ -221,7 +230,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
 
     pool = ModelPool.open(paths["base"], {"a": paths["a"], "b": paths["b"]}, check_weights=False)
-    model = AutoModelForCausalLM.from_pretrained(paths["base"], dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(paths["base"], dtype=torch.bfloat16).to(options.device)
     elements = sum(parameter.numel() for parameter in model.parameters())
     engine = MergeEngine(pool, model, threads=options.threads)
     print(f"{elements / 1e6:.0f} M parameters; {engine.residence.reason}", flush=True)
@@ -232,7 +241,7 @@ def main() -> None:
         # read: the experts, and the base where it takes part
         experts = 1 if METHODS[method].experts[1] == 1 else 2
         row["read"] = 2 if method in ("linear", "karcher", "multislerp", "metrics_weighted", "slerp") else experts + 1
-        row["pass"] = pass_seconds(row["read"], elements, options.threads)
+        row["pass"] = pass_seconds(row["read"], elements, options.threads, options.device)
         row["to_pass"] = row["seconds"] / row["pass"]
         rows.append(row)
         print(f"{method}: {row['seconds']:.3f} s, first {row['first']:.2f} s, {row['to_pass']:.2f} passes", flush=True)

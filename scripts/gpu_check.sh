@@ -18,6 +18,7 @@ fi
 deadline=$((SECONDS + 465))
 steps="$out/gpu_check.steps"
 exec > >(tee "$out/gpu_check.txt") 2>&1
+rm -f "$out/bench_gpu.json" "$out/bench_merge.json"
 : >"$steps"
 worst=0
 
@@ -39,20 +40,23 @@ needed="import torch, triton, numba, numpy, pytest, safetensors, transformers, y
 if ! "$python" -c "$needed; sys.exit(not (torch.cuda.is_available() or '$interpret'))" >/dev/null 2>&1; then
     [ -x .venv-gpu/bin/python ] || step "make an environment" 30 "$python" -m venv .venv-gpu
     python=.venv-gpu/bin/python
-    step "install torch and evomerge" 240 "$python" -m pip install --quiet --disable-pip-version-check torch triton -e ".[dev]"
+    install=("$python" -m pip install --quiet --disable-pip-version-check)
+    step "install torch and evomerge" 240 "${install[@]}" torch triton -e ".[dev]"
 fi
 
-step "device" 30 bash -c "
-    [ -n '$interpret' ] || nvidia-smi --query-gpu=name,memory.total,driver_version,clocks.max.sm,clocks.max.mem --format=csv
-    $python -c 'import torch, triton; print(\"torch\", torch.__version__, \"triton\", triton.__version__, \"CUDA\", torch.version.cuda)'"
+fields="name,memory.total,driver_version,clocks.max.sm,clocks.max.mem"
+[ -n "$interpret" ] || step "device" 30 nvidia-smi --query-gpu="$fields" --format=csv
+step "torch" 60 "$python" -c "import torch, triton; print(torch.__version__, triton.__version__, torch.version.cuda)"
 spread=()
 "$python" -c "import xdist" 2>/dev/null && [ -z "$interpret" ] && spread=(-n 8)
-step "bits" 180 "$python" -m pytest -q -p no:cacheprovider "${spread[@]}" tests/merging/kernels tests/merging/test_on_gpu.py
+tests=(tests/merging/kernels tests/merging/test_on_gpu.py)
+step "bits" 180 "$python" -m pytest -q -p no:cacheprovider ${spread[@]+"${spread[@]}"} "${tests[@]}"
 step "speed: the kernel" 200 "$python" scripts/bench_gpu.py $interpret --json "$out/bench_gpu.json"
 if grep -q -- '"--device"' scripts/bench_merge.py 2>/dev/null && [ -z "$interpret" ]; then
     pool="$(mktemp -d)"
     trap 'rm -rf "$pool"' EXIT
-    step "speed: the engine" 120 "$python" scripts/bench_merge.py --device cuda --out "$pool" --json "$out/bench_merge.json"
+    merge=("$python" scripts/bench_merge.py --device cuda --out "$pool" --json "$out/bench_merge.json")
+    step "speed: the engine" 120 "${merge[@]}"
 fi
 
 "$python" - "$steps" "$out" <<'PYTHON'
@@ -71,6 +75,9 @@ for name, status, seconds in rows:
 for row in (found["kernel"] or {}).get("methods", []):
     if row["method"] == "dare_linear":
         print(f"dare_linear: {row['candidate_ms']:.1f} ms a candidate, {row['candidate_ratio']:.2f} times one pass")
+for row in (found["kernel"] or {}).get("engine", []):
+    if row["method"] == "dare_linear":
+        print(f"dare_linear by the engine: {row['engine_ms']:.1f} ms, {row['engine_ratio']:.2f} times one pass")
 PYTHON
 rm -f "$steps"
 exit "$worst"

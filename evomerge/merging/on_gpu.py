@@ -114,9 +114,12 @@ class GpuMerger:
 
     def _ranks_of(self, tensor: PlannedTensor, expert: int) -> torch.Tensor:
         key = tensor.operands.name, tensor.operands.labels[expert]
-        if key not in self._ranks:
-            self._ranks[key] = tensor.operands.ranks(expert, 0, tensor.operands.size).to(self._device)
-        return self._ranks[key]
+        if key in self._ranks:
+            return self._ranks[key]
+        ranks = tensor.operands.ranks(expert, 0, tensor.operands.size).to(self._device)
+        if self._residence.memory == "resident":
+            self._ranks[key] = ranks
+        return ranks
 
     def _span_by_span(self, tensor: PlannedTensor, out: torch.Tensor) -> int:
         """Merge by a function in torch, where its operands are; return the fingerprint."""
