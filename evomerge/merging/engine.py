@@ -93,7 +93,7 @@ class MergeEngine:
         if device.type == "cuda":
             from evomerge.merging.on_gpu import GpuMerger
 
-            self._gpu = GpuMerger(self.residence, device)
+            self._gpu = GpuMerger(self.residence, device, threads=self._threads)
         self._planning_is_slow = True
         self._built: dict[str, tuple[TensorRecipe, int]] = {}
 

@@ -7,19 +7,20 @@ merged. This file knows nothing about recipes; the loops are in `kernels.gpu`.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import torch
 
 from evomerge.merging.fingerprint import combine
-from evomerge.merging.kernels.gpu import COPY, Job, Launch, Target, weighted_sums
+from evomerge.merging.kernels.gpu import Job, Launch, Target, weighted_sums
 from evomerge.merging.methods import WeightedSum
 from evomerge.merging.methods.reductions import spans
 from evomerge.merging.residence import Residence
 from evomerge.merging.tensors import PlannedTensor, all_terms, merge_span
 
-# Methods that are functions in torch merge so many elements at a time.
-_SPAN = 1 << 24
+# Elements that a thread of the CPU merges at a time.
+_SPAN = 1 << 20
 # Tensors in one launch, where all weights are on the device: enough of the largest to outlast the planning of the next.
 _BATCH = 24
 # Launches whose results have not been taken, where weights are on their way: each holds a tensor of every model.
@@ -35,10 +36,11 @@ class GpuMerger:
     Args:
         residence: where the weights are.
         device: where to merge; the CPU under Triton's interpreter.
+        threads: for methods that are no weighted sums: the CPU merges these.
     """
 
-    def __init__(self, residence: Residence, device: torch.device) -> None:
-        self._residence, self._device = residence, device
+    def __init__(self, residence: Residence, device: torch.device, *, threads: int = 1) -> None:
+        self._residence, self._device, self._threads = residence, device, threads
         self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._ranks: dict[tuple[str, str], torch.Tensor] = {}
         # of each tensor, what was prepared last, and what it depends on: of weights that stay where they are
@@ -67,7 +69,7 @@ class GpuMerger:
                 if isinstance(tensor.plan, WeightedSum):
                     jobs.append((tensor, self._job(tensor, tensor.plan, weights, out)))
                 else:
-                    values[tensor.operands.name] = self._span_by_span(tensor, out)
+                    values[tensor.operands.name] = self._on_cpu(tensor, out)
             if jobs:
                 under_way.append(([tensor for tensor, _ in jobs], weighted_sums([job for _, job in jobs])))
             if len(under_way) > _AHEAD and self._residence.memory != "resident":
@@ -121,24 +123,18 @@ class GpuMerger:
             self._ranks[key] = ranks
         return ranks
 
-    def _span_by_span(self, tensor: PlannedTensor, out: torch.Tensor) -> int:
-        """Merge by a function in torch, where its operands are; return the fingerprint."""
-        total = 0
-        for first, last in spans(tensor.operands.size, _SPAN):
-            if self._residence.memory != "resident":
-                merged = torch.empty(last - first, dtype=tensor.dtype)
-                total = combine(total, merge_span(tensor, first, last, merged))
-                out[first:last].copy_(merged)
-                continue
-            assert not isinstance(tensor.plan, WeightedSum)
-            values = tensor.plan(first, last).to(self._device)
-            target = Target(
-                name=tensor.operands.name, dtype=tensor.dtype, out=out[first:last], experts=[values], first=first
-            )
-            ((value, finite),) = weighted_sums([Job(target, COPY)]).results()
-            tensor.refuse_infinite(finite)
-            total = combine(total, value)
-        return total
+    def _on_cpu(self, tensor: PlannedTensor, out: torch.Tensor) -> int:
+        """Merge by a function in torch, on the CPU's threads, and copy the result; return the fingerprint."""
+        merged = torch.empty(out.numel(), dtype=tensor.dtype)
+
+        def merge(span: tuple[int, int]) -> int:
+            first, last = span
+            return merge_span(tensor, first, last, merged[first:last])
+
+        with ThreadPoolExecutor(self._threads) as executor:
+            values = list(executor.map(merge, spans(tensor.operands.size, _SPAN)))
+        out.copy_(merged)
+        return combine(*values)
 
 
 def _target(

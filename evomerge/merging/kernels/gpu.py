@@ -22,10 +22,7 @@ import triton.language as tl
 
 from evomerge.merging import fingerprint
 from evomerge.merging.kernels import gpu_kernel as kernel
-from evomerge.merging.methods.base import RankMask, Term, WeightedSum
-
-#: Leaves values as they are: rounds, checks and fingerprints what something else has merged.
-COPY = WeightedSum((Term(1.0),), task_vectors=False, base_weight=0.0)
+from evomerge.merging.methods.base import RankMask, WeightedSum
 
 _TYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16, torch.float32: tl.float32}
 _RANK_TYPES = {torch.uint16: tl.uint16, torch.int32: tl.int32}

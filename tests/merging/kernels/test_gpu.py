@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 
 from evomerge.merging import fingerprint, mask
-from evomerge.merging.kernels import gpu, gpu_kernel
+from evomerge.merging.kernels import gpu_kernel
 from evomerge.merging.kernels.gpu import Job, Shape, Target, weighted_sums
 from evomerge.merging.methods.base import Operands, RankMask, Term, WeightedSum
 from evomerge.merging.tensors import PlannedTensor, all_terms, merge_span
@@ -30,6 +30,8 @@ from tests.merging.methods.plans import LABELS, NAME, Case, random_case
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 SMALL = Shape(tile=256, warps=1, tiles=3)
+#: Leaves values as they are.
+COPY = WeightedSum((Term(1.0),), task_vectors=False, base_weight=0.0)
 
 
 class Held:
@@ -226,7 +228,7 @@ def test_what_is_not_finite_is_found_in_its_tensor(value, dtype):
     jobs = []
     for values in (torch.ones(1000), spoilt, torch.ones(1000)):
         out = torch.empty(1000, dtype=dtype, device=DEVICE)
-        jobs.append(Job(Target(name="t", dtype=dtype, out=out, experts=[values.to(DEVICE)]), gpu.COPY))
+        jobs.append(Job(Target(name="t", dtype=dtype, out=out, experts=[values.to(DEVICE)]), COPY))
     results = run(*jobs)
     assert [finite for _, finite in results] == [True, False, True]
     assert results[0] == (fingerprint.fingerprint("t", torch.ones(1000, dtype=dtype)), True)
@@ -241,7 +243,7 @@ def test_copy_rounds_to_nearest_even(dtype):
     values = torch.from_numpy(bits.view(np.float32).copy())
     values = values[torch.isfinite(values.to(dtype))]
     out = torch.empty(len(values), dtype=dtype, device=DEVICE)
-    [result] = run(Job(Target(name="t", dtype=dtype, out=out, experts=[values.to(DEVICE)]), gpu.COPY))
+    [result] = run(Job(Target(name="t", dtype=dtype, out=out, experts=[values.to(DEVICE)]), COPY))
     assert same_bits(out, values.to(dtype))
     assert result == (fingerprint.fingerprint("t", values.to(dtype)), True)
 
@@ -256,10 +258,10 @@ def test_what_does_not_fit_together_is_refused():
     with pytest.raises(ValueError, match="other models"):
         run(Job(target, WeightedSum((Term(1.0),))))
     with pytest.raises(ValueError, match="keys"):
-        run(Job(target, replace(gpu.COPY, terms=(Term(1.0, threshold=5),))))
+        run(Job(target, replace(COPY, terms=(Term(1.0, threshold=5),))))
     by_rank = RankMask(np.zeros(8, np.int32), np.ones(8, np.float32))
     with pytest.raises(ValueError, match="rank of every element"):
-        run(Job(target, replace(gpu.COPY, terms=(Term(1.0, by_rank=by_rank),))))
+        run(Job(target, replace(COPY, terms=(Term(1.0, by_rank=by_rank),))))
 
 
 def test_compiled_code_keeps_the_arithmetic_and_moves_16_bytes_at_a_time():

@@ -24,6 +24,8 @@ def test_the_shortest_groups_are_found():
         "layers.attention": 0.2,
         "layers.mlp": 0.1,
     }
+    apart = {"embeddings": 0.1, "norms": 0.2, "head": 0.3, "layers": 0.4}
+    assert to_groups(by(lambda p: apart[p.kind]), "x") == apart, "none stands for all"
     by_layer_and_part = to_groups(by(lambda p: 0.1 if (p.layer, p.part) == (3, "mlp") else 0.5), "x")
     assert by_layer_and_part == {"all": 0.5, "layers.3.mlp": 0.1}
 

@@ -18,7 +18,7 @@ from tests.recipes.mergekit.models import LAYERS, LAYOUT
 
 BASE = "org/base"
 EXPERTS = {"a": "org/code", "b": "org/math"}
-WEIGHTS = {"a": 0.5, "b": 0.25}
+WEIGHTS = {"a": 0.5, "b": 0.25, "c": 0.75}
 
 
 def recipe(method="task_arithmetic", experts=EXPERTS, **changes):
@@ -66,6 +66,9 @@ def test_what_all_models_share_is_said_once():
     data, _ = exported("ties", parameters={"weight": {"a": 1, "b": 2}, "drop_rate": {"a": same, "b": same}})
     assert [model["parameters"] for model in data["models"]] == [{"weight": 1.0}, {"weight": 2.0}]
     assert data["parameters"] == {"density": [{"filter": "lm_head", "value": 0.5}, {"value": 1.0}]}
+    three = {"a": "org/code", "b": "org/math", "c": "org/prose"}
+    data, _ = exported("ties", experts=three, parameters={"weight": {"a": 1, "b": 1, "c": 2}})
+    assert "parameters" not in data
 
 
 def test_a_method_without_base_names_it_where_it_is_no_input():

@@ -98,6 +98,11 @@ def test_files_that_are_not_there(tmp_path, capsys, recipe):
     assert "none.yaml" in capsys.readouterr().err
     assert main(["merge", str(recipe)]) == 2
     assert "give OUT_DIR, or --mergekit FILE" in capsys.readouterr().err
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(RECIPE.replace("task_arithmetic", "ties").replace("parameters: {", "parameters: {drop_rate: 2, "))
+    assert main(["merge", str(bad), "--mergekit", str(tmp_path / "x.yaml")]) == 2
+    assert "outside [0, 1]" in capsys.readouterr().err
+    assert not (tmp_path / "x.yaml").exists()
     assert main(["merge", str(recipe), "--mergekit", str(tmp_path / "no" / "x.yaml")]) == 1
     assert "cannot be written" in capsys.readouterr().err
 

@@ -21,7 +21,6 @@ GENOME = {
     },
     "tasks": [{"name": "gsm8k", "metric": "exact_match,strict-match"}, "mbpp"],
 }
-LISTED = {"linear": 3, "slerp": 2}
 
 
 def with_(tasks=None, top=None, **genome):
@@ -95,6 +94,14 @@ def test_the_space_has_the_genome_s_blocks_and_bounds():
     }
     assert experiment["tasks"]["gsm8k"] == {"task": "gsm8k", "metric": "exact_match", "filter": "strict-match"}
     assert any("chat_template" in note for note in notes)
+
+
+def test_a_mean_has_the_base_among_its_models():
+    listed = {"models": ["org/base", "org/math"], "base_model": "org/base"}
+    mean = from_genome(with_(merge_method="linear", **listed))[0]["models"]
+    assert mean["experts"] == {"base-2": "org/base", "math": "org/math"}
+    vectors = from_genome(with_(merge_method="ties", **listed))[0]["models"]
+    assert vectors["experts"] == {"math": "org/math"}
 
 
 def test_filters_become_parts_and_groups_where_they_fit_exactly():

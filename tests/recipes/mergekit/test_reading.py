@@ -99,6 +99,13 @@ def test_the_nearest_scope_wins():
     assert [at(b, name) for name in ("layers.6.norm.weight", "norm.weight", "lm_head.weight")] == [0.3, 0.3, 0.3]
 
 
+def test_a_module_goes_before_the_whole_file():
+    recipe, _ = read("""{merge_method: ties, base_model: b, parameters: {weight: 0.1, lambda: 0.2},
+        modules: {default: {parameters: {weight: 0.3}, models: [{model: a}]}}}""")
+    assert recipe.parameters["weight"] == {"a": {"all": 0.3}}
+    assert recipe.options["lambda"] == {"all": 0.2}
+
+
 def test_each_slice_has_its_own_gradient():
     sources = "{sources: [{model: o/a, layer_range: %s, parameters: {weight: [0, 1]}}]}"
     slices = ", ".join(sources % ends for ends in ([0, 5], [5, 11], [11, 12]))
