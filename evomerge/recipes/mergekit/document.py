@@ -26,7 +26,9 @@ _KEYS = (
     "merge_method",
     "models",
     "modules",
+    "name",
     "out_dtype",
+    "out_path",
     "parameters",
     "slices",
     "tokenizer",
@@ -85,7 +87,10 @@ def load_yaml(text: str, where: str) -> Any:
         data = yaml.safe_load(text)
         _count(data, 0, _MOST_NODES, where)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+        reason = " ".join(str(error).split())
+        if "single document" in reason:
+            raise UsageError(f"{where}: the file holds several documents; import each from a file of its own") from None
+        raise UsageError(f"{where}: not valid YAML: {reason[:200]}") from None
     return data
 
 
@@ -119,6 +124,7 @@ def parse(data: Any) -> Document:
         body = _module(data["modules"])
         parameters.insert(0, _parameters(body, "modules.parameters"))
     slices = _slices(body["slices"], notes) if body.get("slices") else (_whole(body["models"], base, notes),)
+    notes += [f"{key} is left out" for key in ("name", "out_path") if data.get(key) is not None]
     if data.get("chat_template") is not None:
         notes.append("chat_template is not carried over: evomerge writes that of the base")
     return Document(

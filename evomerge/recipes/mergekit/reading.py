@@ -252,6 +252,8 @@ class _Import:
 
     def unknown_here(self) -> None:
         """Note parameters that this method does not take, or that do nothing."""
+        if any(entry.model == self.origin and entry.parameters for one in self.document.slices for entry in one.inputs):
+            self.note("parameters of the base are left out: mergekit does not use them")
         known = (*self.method.per_model, *self.method.shared)
         for one in (*self.document.parameters, *self.scopes()):
             for name in one:

@@ -68,12 +68,14 @@ def test_layers_in_another_order_are_refused(ranges):
 def test_what_mergekit_ignores_is_noted():
     data = with_(
         models=[{"model": "a", "layer_range": [0, 12]}],
+        name="mine",
         chat_template="auto",
         tokenizer={"source": "base", "tokens": {"x": {}}, "pad_to_multiple_of": 8},
     )
     notes = parse(data).notes
     assert [note.split(" ")[0] for note in notes] == [
         "models[0].layer_range",
+        "name",
         "chat_template",
         "tokenizer.tokens",
         "tokenizer.pad_to_multiple_of",
@@ -94,7 +96,8 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     ("text", "message"),
     [
         ("a: [", "not valid YAML"),
-        ("a: 1\n---\nb: 2\n", "not valid YAML"),
+        ("a: 1\n---\nb: 2\n", "several documents"),
+        ("a: *b", "not valid YAML"),
         ("!!python/object/apply:os.system ['true']", "not valid YAML"),
         ("x: " + "[" * 1000, "not valid YAML"),
         ("x: " + "[" * 30 + "]" * 30, "too nested"),
@@ -103,7 +106,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("# " + "x" * (1 << 20), "too large"),
         ("a: " + "9" * 5000, "not valid YAML"),
     ],
-    ids=["cut", "two", "python", "deep", "nested", "loop", "bomb", "long", "digits"],
+    ids=["cut", "two", "alias", "python", "deep", "nested", "loop", "bomb", "long", "digits"],
 )
 def test_yaml_from_anybody_is_bounded(text, message):
     with pytest.raises(UsageError, match=message):

@@ -142,6 +142,13 @@ def test_what_has_no_effect_is_noted():
     assert [note.split(" ")[0] for note in notes] == ["int8_mask", "t", "density"]
 
 
+def test_the_base_may_be_listed_and_its_parameters_count_for_nothing():
+    recipe, notes = read("""{merge_method: ties, base_model: o/base, dtype: float32, parameters: {density: 0.5},
+        models: [{model: o/base, parameters: {weight: 0.2}}, {model: o/a, parameters: {weight: 1}}]}""")
+    assert recipe.parameters == {"weight": {"a": {"all": 1.0}}, "drop_rate": {"a": {"all": 0.5}}}
+    assert notes == ["parameters of the base are left out: mergekit does not use them"]
+
+
 def test_mergekit_restores_the_norm_after_dropping():
     text = "{merge_method: dare_ties, base_model: b/b, models: [{model: o/a, parameters: {weight: 1, density: 0.5}}]%s}"
     recipe, notes = read(text % ", dtype: float32")
