@@ -223,6 +223,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--device", default="cpu", help="cpu or cuda: where the live model is")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rival-repeats", type=int, default=2)
     parser.add_argument("--python", type=Path, help="python of a virtual environment with mergekit 0.1.5")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -248,7 +249,8 @@ def main() -> None:
     del engine, model
     lines: dict[str, float] = {}
     if options.python:
-        theirs = run_rival(options.python, options.out, rival_jobs(options.methods, paths), options.threads, 2)
+        jobs = rival_jobs(options.methods, paths)
+        theirs = run_rival(options.python, options.out, jobs, options.threads, options.rival_repeats)
         for row in rows:
             if row["method"] in theirs:
                 row["mergekit"] = theirs[row["method"]]

@@ -25,7 +25,7 @@ from evomerge.merging.tensors import TORCH_DTYPES, PlannedTensor, TensorRecipe, 
 from evomerge.recipes import Recipe
 
 # Elements that a thread merges at a time: small enough to divide one large tensor over all threads.
-_SPAN = 1 << 20
+_SPAN = 1 << 22
 # Seconds a tensor beyond which planning is worth threads.
 _SLOW = 1e-3
 
@@ -153,7 +153,7 @@ class MergeEngine:
                 if self._gpu is not None:
                     values = self._gpu.merge(self._planned(plan, names, executor), buffers)
                 else:
-                    values = _merge_on_cpu(list(executor.map(plan, names)), buffers, executor)
+                    values = _merge_on_cpu(list(self._planned(plan, names, executor)), buffers, executor)
             except BaseException:
                 executor.shutdown(cancel_futures=True)
                 raise
@@ -167,7 +167,7 @@ class MergeEngine:
     ) -> Iterator[PlannedTensor]:
         """Plan tensors as they are asked for: on the threads where that takes long, as when statistics are computed.
 
-        Where it does not, threads would only take the interpreter's lock from one another, and from what feeds the GPU.
+        Where it does not, threads would only take the interpreter's lock from one another (and from what feeds a GPU).
         """
         seconds: list[float] = []
 

@@ -160,13 +160,13 @@ def _finish(planned: PlannedTensor, values: torch.Tensor, first: int, out: torch
     if planned.dtype == torch.bfloat16:
         exact = values.contiguous().numpy()
         planned.refuse_infinite(bool(cpu.all_finite(exact)))
-        rounded = torch.empty(values.shape, dtype=torch.bfloat16)
-        cpu.round_bfloat16(exact, fingerprint.bit_words(rounded))
-        value, finite = cpu.hash_bfloat16(
-            fingerprint.bit_words(rounded), np.uint64(fingerprint.key_of(planned.operands.name)), first
-        )
+        rounded = out if out.dtype == torch.bfloat16 else torch.empty(values.shape, dtype=torch.bfloat16)
+        bits = rounded.view(torch.uint16).numpy()
+        cpu.round_bfloat16(exact, bits)
+        value, finite = cpu.hash_bfloat16(bits, np.uint64(fingerprint.key_of(planned.operands.name)), first)
         planned.refuse_infinite(bool(finite))
-        out.copy_(rounded)
+        if rounded is not out:
+            out.copy_(rounded)
         return int(value)
     rounded = values.to(planned.dtype)
     planned.refuse_infinite(bool(torch.isfinite(rounded).all()))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from evomerge.merging.kernels.compiled import as_bits, at, compiled, widen
 
-BLOCK = 4096
+BLOCK = 2048
 
 # How elements are stored at an address.
 BFLOAT16, FLOAT32 = 0, 1
@@ -180,7 +180,8 @@ def all_finite(values: Array) -> Any:
 
 
 @compiled
-def _widen_all(source: Array, out: Array) -> None:
+def widen_all(source: Array, out: Array) -> None:
+    """Write numbers in float32; bfloat16 comes as uint16."""
     for i in range(source.size):
         out[i] = widen(source[i])
 
@@ -394,9 +395,9 @@ def weighted_sum(plan: Any, terms: Array) -> tuple[Any, Any]:
             out16 = at(plan.out + 2 * offset, n, np.uint16)
         if plan.task_vectors:
             if plan.base_storage == BFLOAT16:
-                _widen_all(at(plan.base + 2 * offset, n, np.uint16), origin)
+                widen_all(at(plan.base + 2 * offset, n, np.uint16), origin)
             else:
-                _widen_all(at(plan.base + 4 * offset, n, np.float32), origin)
+                widen_all(at(plan.base + 4 * offset, n, np.float32), origin)
         if common:
             _streamed(plan, terms, offset, origin, total, drawn, out16)
         else:
@@ -420,5 +421,5 @@ def weighted_sum(plan: Any, terms: Array) -> tuple[Any, Any]:
         fingerprint += value
         finite &= rounded_finite
         if plan.out_storage == AS_WIDENED:
-            _widen_all(out16, at(plan.out + 4 * offset, n, np.float32))
+            widen_all(out16, at(plan.out + 4 * offset, n, np.float32))
     return fingerprint, finite

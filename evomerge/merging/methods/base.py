@@ -22,9 +22,9 @@ from evomerge.recipes.recipe import Value
 
 T = TypeVar("T")
 
-#: Spans of this many elements are merged at a time in torch: the temporaries stay in the cache, and torch stays on one
-#: thread.
-BLOCK = 1 << 15
+#: Spans of this many elements are merged at a time by methods that are no weighted sums: long enough that threads seldom
+#: wait for the interpreter's lock.
+BLOCK = 1 << 18
 
 #: `(first, last)` -> elements first .. last - 1 of a tensor, in float32.
 Span = Callable[[int, int], torch.Tensor]
@@ -170,15 +170,24 @@ class Operands:
 
     def expert(self, expert: int, first: int, last: int) -> torch.Tensor:
         """Return elements first .. last - 1 of an expert, in float32: do not write into it."""
-        return self.experts[expert].read(first, last).float()
+        return float32(self.experts[expert].read(first, last))
 
     def origin(self, first: int, last: int) -> torch.Tensor:
         """Return elements first .. last - 1 of the base, in float32: do not write into it."""
-        return self.base.read(first, last).float()
+        return float32(self.base.read(first, last))
 
     def delta(self, expert: int, first: int, last: int) -> torch.Tensor:
         """Return elements first .. last - 1 of a task vector, in float32: a new tensor."""
         return difference(self.experts[expert].read(first, last), self.base.read(first, last))
+
+
+def float32(x: torch.Tensor) -> torch.Tensor:
+    """Return x in float32, itself where it is; flat, on the CPU."""
+    if x.dtype != torch.bfloat16:
+        return x.float()
+    out = torch.empty(x.numel())
+    cpu.widen_all(x.view(torch.uint16).numpy(), out.numpy())
+    return out
 
 
 def difference(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
