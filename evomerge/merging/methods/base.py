@@ -22,8 +22,8 @@ from evomerge.recipes.recipe import Value
 
 T = TypeVar("T")
 
-#: Spans of this many elements are merged at a time by methods that are no weighted sums: long enough that threads seldom
-#: wait for the interpreter's lock.
+#: Methods that are no weighted sums merge spans of this many elements at a time: so long that threads seldom wait for
+#: the interpreter's lock.
 BLOCK = 1 << 18
 
 #: `(first, last)` -> elements first .. last - 1 of a tensor, in float32.
