@@ -244,7 +244,7 @@ def _merge(options: argparse.Namespace) -> int:
         raise UsageError("merge: give OUT_DIR, or --mergekit FILE")
     recipe = Recipe.load(options.recipe)
     if options.mergekit is not None:
-        from evomerge.recipes.mergekit import export_file
+        from evomerge.mergekit import export_file
 
         _print_notes(export_file(recipe, options.mergekit))
     if options.out is None:
@@ -256,7 +256,7 @@ def _merge(options: argparse.Namespace) -> int:
 
 def _import(options: argparse.Namespace) -> int:
     _quiet()
-    from evomerge.recipes.mergekit import import_file
+    from evomerge.mergekit import import_file
 
     text, notes = import_file(options.file, base=options.base)
     _print_notes(notes)

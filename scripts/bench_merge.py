@@ -30,8 +30,8 @@ import yaml
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from evomerge.checkpoints import ModelPool
+from evomerge.compiled import at, compiled
 from evomerge.merging import METHODS, MergeEngine
-from evomerge.merging.kernels.compiled import at, compiled
 from evomerge.recipes import Recipe
 from evomerge.recipes.recipe import Value
 from evomerge.reporting.tables import print_table

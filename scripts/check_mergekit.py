@@ -32,10 +32,10 @@ from safetensors.torch import load_file
 
 from evomerge.checkpoints import ModelPool
 from evomerge.errors import EvomergeError
+from evomerge.mergekit import from_mergekit, to_mergekit
 from evomerge.merging import METHODS, stream
 from evomerge.recipes import Layout, Recipe
 from evomerge.recipes.groups import OUTSIDE
-from evomerge.recipes.mergekit import from_mergekit, to_mergekit
 from evomerge.recipes.recipe import Value
 from evomerge.reporting.tables import print_table
 

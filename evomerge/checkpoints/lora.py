@@ -10,16 +10,13 @@ length. This file knows nothing about files or names.
 
 import math
 import threading
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 import torch
 
 from evomerge.checkpoints.source import TensorSource, check_span
-
-F = TypeVar("F", bound=Callable[..., Any])
+from evomerge.compiled import compiled
 
 _COLUMNS = 1024
 _NORM_ELEMENTS = 1 << 20
@@ -113,22 +110,13 @@ class DoraSource:
         return self._magnitude / torch.from_numpy(np.sqrt(squares)).to(torch.float32)
 
 
-def _compiled(function: F) -> F:
-    """Compile a function at its first call; no option lets the compiler reorder or fuse floating-point operations."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        return cast(F, numba.njit(cache=True, **options)(function))
-    except RuntimeError:  # nowhere to write: compile anew in every process
-        return cast(F, numba.njit(**options)(function))
-
-
-@_compiled
+@compiled
 def _add_term(total: Any, factor: Any, row: Any) -> None:
     for j in range(total.shape[0]):
         total[j] += factor * row[j]
 
 
-@_compiled
+@compiled
 def _add_product(out: Any, first: Any, left: Any, right: Any, scale: Any) -> None:
     """Add `scale` times elements `first`... of the flattened product `left @ right` to `out`."""
     rank, columns = right.shape
@@ -146,7 +134,7 @@ def _add_product(out: Any, first: Any, left: Any, right: Any, scale: Any) -> Non
         done += count
 
 
-@_compiled
+@compiled
 def _add_squares(squares: Any, block: Any, columns: Any) -> None:
     for i in range(block.shape[0]):
         for j in range(block.shape[1]):

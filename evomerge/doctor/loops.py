@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evomerge.merging.kernels.compiled import compiled, widen
+from evomerge.compiled import compiled, widen
 
 Array = npt.NDArray[Any]
 

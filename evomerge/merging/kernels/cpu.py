@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evomerge.merging.kernels.compiled import as_bits, at, compiled, widen
+from evomerge.compiled import as_bits, at, compiled, widen
 
 BLOCK = 2048
 

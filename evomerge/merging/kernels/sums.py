@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evomerge.merging.kernels.compiled import compiled
+from evomerge.compiled import compiled
 
 Array = npt.NDArray[Any]
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from evomerge.merging.kernels.compiled import compiled
+from evomerge.compiled import compiled
 from evomerge.merging.methods.base import Method, Operands, Parameter, Plan, Settings
 from evomerge.merging.methods.parameters import LAMBDA, WEIGHT
 

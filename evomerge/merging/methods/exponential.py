@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evomerge.merging.kernels.compiled import as_float32, compiled
+from evomerge.compiled import as_float32, compiled
 
 _LOG2_E = np.float32(math.log2(math.e))
 # ln 2 in two parts, the first with so few bits that its product with a small whole number is exact.

@@ -7,10 +7,11 @@ For K task vectors of N elements, with norm(x) = (x - min x) / (max x - min x) a
     s_i     = intra_i inter_i, 0 outside its (1 - drop_rate) N highest
     merged  = B + (sum_i s_i w_i d_i) / (sum_i s_i)
 
-from the paper's section 3; w_i is its lambda_i. Decisions: scores are taken tensor by tensor, not over the whole model;
-softmaxes are multiplied by N (which cancels out, and keeps them away from 0); scores that equal the smallest one kept
-are kept, max(1, int((1 - drop_rate) N)) at least; norm of equal numbers is 0. The authors' code uses other scores than
-the paper: exp(K norm(|d_i|)^2) tanh(d_i sum_j d_j), rescaled to [0, 1], and clips outliers of d_i.
+after the paper's section 3 as summaries give it (its equations themselves were not at hand); w_i is its lambda_i.
+Decisions: scores are taken tensor by tensor, not over the whole model; softmaxes are multiplied by N (which cancels
+out, and keeps them away from 0); scores that equal the smallest one kept are kept, max(1, int((1 - drop_rate) N)) at
+least; norm of equal numbers is 0. The authors' code uses other scores: exp(K norm(|d_i|)^2) tanh(d_i sum_j d_j),
+rescaled to [0, 1], and clips outliers of d_i.
 """
 
 import math
@@ -22,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from evomerge.compiled import compiled
 from evomerge.merging.kernels import sums
-from evomerge.merging.kernels.compiled import compiled
 from evomerge.merging.methods.base import Method, Operands, Parameter, Plan, Settings
 from evomerge.merging.methods.exponential import exp
 from evomerge.merging.methods.parameters import LARGEST, density

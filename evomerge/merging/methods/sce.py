@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from evomerge.compiled import compiled
 from evomerge.merging.kernels import sums
-from evomerge.merging.kernels.compiled import compiled
 from evomerge.merging.methods.base import Method, Operands, Parameter, Plan, Settings, Term, WeightedSum
 from evomerge.merging.methods.parameters import LARGEST
 from evomerge.merging.methods.reductions import spans

@@ -1,7 +1,7 @@
 import pytest
 
 from evomerge.errors import UsageError
-from evomerge.recipes.mergekit.references import Named, from_reference, to_reference
+from evomerge.mergekit.references import Named, from_reference, to_reference
 from evomerge.zoo import model_path
 
 

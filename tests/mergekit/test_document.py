@@ -1,7 +1,7 @@
 import pytest
 
 from evomerge.errors import UsageError
-from evomerge.recipes.mergekit.document import load_yaml, parse
+from evomerge.mergekit.document import load_yaml, parse
 
 PLAIN = {"merge_method": "linear", "models": [{"model": "a", "parameters": {"weight": 1}}]}
 

@@ -3,9 +3,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.errors import UsageError
+from evomerge.mergekit.cells import to_groups
 from evomerge.recipes.groups import place, value_at
-from evomerge.recipes.mergekit.cells import to_groups
-from tests.recipes.mergekit.models import LAYOUT
+from tests.mergekit.models import LAYOUT
 
 
 def by(function):

@@ -2,10 +2,10 @@ import pytest
 import yaml
 
 from evomerge.errors import UsageError
+from evomerge.mergekit.reading import from_mergekit, models_of, needs_layout
 from evomerge.recipes import Layout
 from evomerge.recipes.groups import value_at
-from evomerge.recipes.mergekit.reading import from_mergekit, models_of, needs_layout
-from tests.recipes.mergekit.models import LAYERS, LAYOUT
+from tests.mergekit.models import LAYERS, LAYOUT
 
 WHOLE = [0, LAYERS]
 

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from evomerge.errors import UsageError, refuse_unknown
-from evomerge.recipes.mergekit.references import Named, from_reference
-from evomerge.recipes.mergekit.words import KNOWN_PARAMETERS
+from evomerge.mergekit.references import Named, from_reference
+from evomerge.mergekit.words import KNOWN_PARAMETERS
 
 Parameters = Mapping[str, Any]
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from evomerge.errors import UsageError, refuse_unknown
+from evomerge.mergekit.filters import conditions
+from evomerge.mergekit.references import is_local_adapter, revision_of, to_reference
+from evomerge.mergekit.stacks import stacks
+from evomerge.mergekit.words import KINDS, METHODS, STOCHASTIC, MergekitMethod
 from evomerge.merging.methods import density
 from evomerge.recipes.groups import ALL, Layout, value_at
-from evomerge.recipes.mergekit.filters import conditions
-from evomerge.recipes.mergekit.references import is_local_adapter, revision_of, to_reference
-from evomerge.recipes.mergekit.stacks import stacks
-from evomerge.recipes.mergekit.words import KINDS, METHODS, STOCHASTIC, MergekitMethod
 from evomerge.recipes.recipe import BASE, PASSTHROUGH, GroupValues, Recipe, Value
 
 #: tensor -> value

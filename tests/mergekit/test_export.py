@@ -6,15 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.errors import UsageError
+from evomerge.mergekit.export import to_mergekit
+from evomerge.mergekit.reading import from_mergekit
+from evomerge.mergekit.words import METHODS as MERGEKIT
+from evomerge.mergekit.words import STOCHASTIC
 from evomerge.merging import METHODS
 from evomerge.merging.settings import settings as settings_at
 from evomerge.recipes import Layout, Recipe
 from evomerge.recipes.groups import value_at
-from evomerge.recipes.mergekit.export import to_mergekit
-from evomerge.recipes.mergekit.reading import from_mergekit
-from evomerge.recipes.mergekit.words import METHODS as MERGEKIT
-from evomerge.recipes.mergekit.words import STOCHASTIC
-from tests.recipes.mergekit.models import LAYERS, LAYOUT
+from tests.mergekit.models import LAYERS, LAYOUT
 
 BASE = "org/base"
 EXPERTS = {"a": "org/code", "b": "org/math"}

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from evomerge.errors import UsageError, nearest, refuse_unknown
+from evomerge.mergekit.reading import labels
+from evomerge.mergekit.references import Named, from_reference
 from evomerge.recipes.groups import OUTSIDE, PARTS, Layout, place
-from evomerge.recipes.mergekit.reading import labels
-from evomerge.recipes.mergekit.references import Named, from_reference
 
 _KEYS = (
     "apply_chat_template",

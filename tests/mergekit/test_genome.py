@@ -6,11 +6,11 @@ from omegaconf import OmegaConf
 from evomerge.config import conf_dir
 from evomerge.errors import UsageError
 from evomerge.evaluation.spec import TaskSpec
+from evomerge.mergekit.genome import base_of_genome, from_genome, is_genome
 from evomerge.merging import METHODS, check
 from evomerge.recipes import SearchSpace
-from evomerge.recipes.mergekit.genome import base_of_genome, from_genome, is_genome
 from evomerge.search.config import SearchConfig
-from tests.recipes.mergekit.models import LAYERS, LAYOUT
+from tests.mergekit.models import LAYERS, LAYOUT
 
 GENOME = {
     "genome": {

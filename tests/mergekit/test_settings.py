@@ -1,7 +1,7 @@
 import pytest
 
 from evomerge.errors import UsageError
-from evomerge.recipes.mergekit.settings import evaluate, first_set
+from evomerge.mergekit.settings import evaluate, first_set
 
 
 def along(gradient, layers):

@@ -1,10 +1,10 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evomerge.mergekit.filters import conditions
+from evomerge.mergekit.settings import evaluate
 from evomerge.recipes.groups import place
-from evomerge.recipes.mergekit.filters import conditions
-from evomerge.recipes.mergekit.settings import evaluate
-from tests.recipes.mergekit.models import LAYOUT
+from tests.mergekit.models import LAYOUT
 
 
 def looked_up(setting, tensor):

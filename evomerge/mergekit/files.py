@@ -12,12 +12,12 @@ import yaml
 
 from evomerge.checkpoints import Checkpoint, ModelPool, ModelReference, resolve
 from evomerge.errors import UsageError, WorkError
+from evomerge.mergekit.document import load_yaml
+from evomerge.mergekit.export import to_mergekit
+from evomerge.mergekit.genome import base_of_genome, from_genome, is_genome
+from evomerge.mergekit.reading import from_mergekit, models_of, needs_layout
 from evomerge.merging.settings import check
 from evomerge.recipes import Layout, Recipe
-from evomerge.recipes.mergekit.document import load_yaml
-from evomerge.recipes.mergekit.export import to_mergekit
-from evomerge.recipes.mergekit.genome import base_of_genome, from_genome, is_genome
-from evomerge.recipes.mergekit.reading import from_mergekit, models_of, needs_layout
 
 
 def import_file(path: Path, *, base: str | None = None) -> tuple[str, list[str]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from evomerge.errors import UsageError, refuse_unknown
-from evomerge.recipes.mergekit.words import Kind
+from evomerge.mergekit.words import Kind
 
 Value = float | bool
 

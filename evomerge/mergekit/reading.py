@@ -9,13 +9,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from evomerge.errors import UsageError, nearest
+from evomerge.mergekit.cells import to_groups
+from evomerge.mergekit.document import Document, Parameters, Slice, parse
+from evomerge.mergekit.references import Named
+from evomerge.mergekit.settings import Value, first_set, varies
+from evomerge.mergekit.stacks import stack_of, stacks
+from evomerge.mergekit.words import KINDS, METHODS, STOCHASTIC, WITHOUT_COUNTERPART
 from evomerge.recipes.groups import Layout, place
-from evomerge.recipes.mergekit.cells import to_groups
-from evomerge.recipes.mergekit.document import Document, Parameters, Slice, parse
-from evomerge.recipes.mergekit.references import Named
-from evomerge.recipes.mergekit.settings import Value, first_set, varies
-from evomerge.recipes.mergekit.stacks import stack_of, stacks
-from evomerge.recipes.mergekit.words import KINDS, METHODS, STOCHASTIC, WITHOUT_COUNTERPART
 from evomerge.recipes.recipe import BASE, Recipe
 from evomerge.recipes.recipe import Value as RecipeValue
 
