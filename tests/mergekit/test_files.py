@@ -113,7 +113,7 @@ def test_mergekit_builds_what_we_build():
     python = os.environ.get("EVOMERGE_MERGEKIT_PYTHON")
     if not python:
         pytest.skip("EVOMERGE_MERGEKIT_PYTHON is not set: the python of an environment with mergekit 0.1.5")
-    script = Path(__file__).parents[3] / "scripts" / "check_mergekit.py"
+    script = Path(__file__).parents[2] / "scripts" / "check_mergekit.py"
     done = subprocess.run(
         [sys.executable, str(script), "--quick", "--python", python, "--seed", "1"], capture_output=True, text=True
     )
