@@ -19,6 +19,7 @@ import torch
 
 from evomerge.checkpoints.source import TensorSource
 from evomerge.doctor import loops
+from evomerge.merging.kernels import cpu
 from evomerge.recipes.groups import OUTSIDE, PARTS, place
 
 BLOCK = 1 << 19
@@ -237,7 +238,7 @@ def _subtract(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
     """Return expert - base and the lanes of the sums of base^2, delta^2, base * delta, which are finite if all is."""
     delta, sums = np.empty(base.size, np.float32), np.zeros((3, loops.LANES))
-    loops.subtract(expert, base, delta)
+    cpu.subtract(expert, base, delta)
     loops.add_products(base, delta, sums)
     return delta, sums
 

@@ -19,13 +19,6 @@ LANES = 16
 
 
 @compiled
-def subtract(expert: Array, base: Array, delta: Array) -> None:
-    """Write expert - base into `delta` (float32); the others are float32, or bfloat16 as uint16."""
-    for i in range(delta.size):
-        delta[i] = widen(expert[i]) - widen(base[i])
-
-
-@compiled
 def add_products(base: Array, delta: Array, sums: Array) -> None:
     """Add base^2, delta^2 and base * delta to `sums`, shape (3, LANES)."""
     whole = delta.size - delta.size % LANES

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import torch
 
 from evomerge.checkpoints import ModelPool
-from evomerge.checkpoints.source import TensorSource
+from evomerge.checkpoints.source import TensorSource, read_all
 from evomerge.errors import UsageError
 
 Memory = Literal["resident", "pinned", "files"]
@@ -71,7 +71,7 @@ class Residence:
         if self.memory != "files":
             for label in ("", *pool.experts):
                 for name in pool.layout.tensors:
-                    whole = _whole(pool.source(label, name))
+                    whole = read_all(pool.source(label, name))
                     if self.memory == "pinned":
                         whole = whole.pin_memory()
                     elif device.type != "cpu":
@@ -133,7 +133,3 @@ def _choose(size: int, host: int, device: torch.device, memory: Memory | None) -
 
 
 _WHERE = {"resident": "resident", "pinned": "in pinned memory", "files": "read from their files for every candidate"}
-
-
-def _whole(source: TensorSource) -> torch.Tensor:
-    return source.read(0, torch.Size(source.shape).numel()).view(source.shape)

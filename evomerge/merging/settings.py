@@ -5,12 +5,11 @@ This file knows recipes, the layout of a model and what methods declare; no tens
 
 import math
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 
 from evomerge.errors import UsageError, refuse_unknown
 from evomerge.merging.methods import PASSTHROUGH, Method, Parameter, Settings, get
 from evomerge.recipes import Layout, Recipe
-from evomerge.recipes.groups import ALL, group_of, parse_group
+from evomerge.recipes.groups import ALL, parse_group, value_at
 from evomerge.recipes.recipe import GroupValues, Value
 
 
@@ -97,15 +96,9 @@ def _value(parameter: Parameter, groups: GroupValues | None, tensor: str, where:
     if parameter is PASSTHROUGH:  # it names the tensors it is about, the others are merged
         groups = {ALL: "", **groups}
     try:
-        return groups[_group(tuple(groups), tensor)]
+        return value_at(groups, tensor)
     except UsageError as error:
         raise UsageError(f"recipe: {where}: {error}") from None
-
-
-@lru_cache(maxsize=1 << 18)
-def _group(groups: tuple[str, ...], tensor: str) -> str:
-    """`group_of`, remembered: the recipes of a search divide the model alike."""
-    return group_of(tensor, groups)
 
 
 def _refuse(parameter: Parameter, value: Value, where: str) -> None:

@@ -168,7 +168,13 @@ def value_at(values: Mapping[str, T], tensor: str) -> T:
     """Return the value of the group that holds `tensor` (see `group_of`)."""
     if len(values) == 1 and ALL in values:
         return values[ALL]
-    return values[group_of(tensor, values)]
+    return values[_remembered_group(tensor, tuple(values))]
+
+
+@lru_cache(maxsize=1 << 18)
+def _remembered_group(tensor: str, groups: tuple[str, ...]) -> str:
+    """`group_of`: the recipes of a search divide the model alike."""
+    return group_of(tensor, groups)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from evomerge.errors import UsageError, refuse_unknown
-from evomerge.merging.residence import MEMORIES
 
 #: Parts of the configuration that may change between two starts of one run.
 FREE_TO_CHANGE = ("budget", "workers", "name", "selection.finalists", "selection.chosen")
@@ -157,8 +156,6 @@ class SearchConfig:
                 raise UsageError(f"baselines.grid: {weight!r} is not a number")
         if self.workers.name != "in_process":
             raise UsageError(f"workers.name: {self.workers.name!r} is unknown; known: in_process")
-        if self.workers.memory not in ("auto", *MEMORIES):
-            raise UsageError(f"workers.memory: {self.workers.memory!r} is none of auto, {', '.join(MEMORIES)}")
 
 
 def differing_key(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

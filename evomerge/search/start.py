@@ -19,7 +19,7 @@ from evomerge.errors import UsageError
 from evomerge.evaluation import EvalTask, Evaluator, OutcomeStore, TransformersBackend, load_model, load_tasks
 from evomerge.evaluation.types import SPLITS, Split
 from evomerge.merging import METHODS, MergeEngine, check, parameter_defaults
-from evomerge.merging.residence import Memory
+from evomerge.merging.residence import MEMORIES, Memory
 from evomerge.merging.settings import resolve as resolve_settings
 from evomerge.recipes import SearchSpace
 from evomerge.search.baselines import baselines
@@ -44,6 +44,8 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
 
     Returns the best candidate's mean normalised score on the selection split.
     """
+    if config.workers.memory not in ("auto", *MEMORIES):
+        raise UsageError(f"workers.memory: {config.workers.memory!r} is none of auto, {', '.join(MEMORIES)}")
     pool = ModelPool.open(config.models.base, config.models.experts, vocabulary=config.models.vocabulary)
     space = SearchSpace(
         base=config.models.base,

@@ -15,13 +15,13 @@ from evomerge.merging.methods.base import BLOCK, Span
 
 def peak(values: Span, size: int) -> float:
     """Return the largest |x| of `size` elements; 0 for none."""
-    return max((float(sums.peak(values(a, b).cpu().numpy())) for a, b in spans(size)), default=0.0)
+    return max((float(sums.peak(values(a, b).numpy())) for a, b in spans(size)), default=0.0)
 
 
 def exact_sum(values: Span, size: int) -> float:
     """Return the sum of float32 elements: an exact sum of terms rounded to 2^-62 * size * the largest of them."""
     scale = sums.scale_of(peak(values, size), size)
-    return sum(int(sums.fixed_sum(values(a, b).cpu().numpy(), scale)) for a, b in spans(size)) / scale
+    return sum(int(sums.fixed_sum(values(a, b).numpy(), scale)) for a, b in spans(size)) / scale
 
 
 def kth_largest(magnitudes: Span, size: int, k: int) -> float:
@@ -42,7 +42,7 @@ def kth_largest_of_many(tensors: list[tuple[Span, int]], k: int) -> float:
         counts = np.zeros(bins, np.int64)
         for magnitudes, size in tensors:
             for a, b in spans(size):
-                count(magnitudes(a, b).cpu().numpy(), counts)
+                count(magnitudes(a, b).numpy(), counts)
         return counts
 
     high, k = _position(histogram(1 << 15, sums.count_upper), k)
