@@ -1,64 +1,107 @@
-"""Generation by transformers: an lm-eval language model around a live model whose weights may change between calls.
+"""Answers by transformers: an lm-eval language model around a live model whose weights may change between calls.
 
-Prompts are encoded, sorted, batched, padded and cut as lm-eval's own `HFLM` does it, and the same arithmetic runs on
-the same batches, so answers equal those of lm-eval's command line. What differs is when to stop: `HFLM` goes on until
-one stop string has ended every row of a batch; here a row is finished once its own text holds a stop string, and the
-batch once all rows are. The text up to the stop is the same. An end-of-text token of the tokenizer ends a row even
-where the model's own configuration does not name it.
+Prompts are encoded, sorted and cut as lm-eval's own `HFLM` does it, so answers equal those of lm-eval's command line
+but for the rounding of sums, which decides where two tokens are equally likely. What differs is the work: what all
+prompts begin with is computed once, rows leave when their answer ends, requests that differ in their last token only
+are one. Models with another kind of attention are left to transformers' `generate`.
 
 This file knows nothing about tasks, and nothing about how the weights came to be.
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from lm_eval.models.utils import Collator, handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    StoppingCriteria,
-    StoppingCriteriaList,
 )
 
+from evomerge.checkpoints.offloaded import offloaded_tensors
+from evomerge.checkpoints.placement import DeviceMap, check_device_map, placement, spread
 from evomerge.errors import UsageError
+from evomerge.evaluation.batching import Batching, cut
+from evomerge.evaluation.decoding.decoder import Decoder, Decoding
+from evomerge.evaluation.decoding.memory import UnsuitableError
+from evomerge.evaluation.decoding.plain import generate
+from evomerge.evaluation.decoding.stops import Endings, token_texts
 from evomerge.evaluation.quiet import undisturbed
-from evomerge.evaluation.types import Generation
+from evomerge.evaluation.types import Generation, Likelihood, Response
+
+#: Longest answer in tokens where neither the task nor the user says.
+DEFAULT_MAX_GEN_TOKS = 512
+#: Steps between two looks at the tokens: looking makes a GPU wait.
+STEPS = {"cpu": 1, "cuda": 8}
+
+#: Generation options that do not shape a greedy answer, or are dealt with elsewhere.
+HARMLESS = frozenset(
+    (
+        *("transformers_version", "_from_model_config", "use_cache", "cache_implementation", "do_sample"),
+        *("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"),
+        *("max_length", "max_new_tokens", "length_penalty", "early_stopping"),
+    )
+)
+
+_Pair = tuple[list[int], list[int]]  # tokens of a context, tokens after it
 
 
 def load_model(
-    path: str | Path, *, dtype: str = "float32", device: str = "cpu", weights: bool = True
+    path: str | Path,
+    *,
+    dtype: str = "float32",
+    device: str = "cpu",
+    weights: bool = True,
+    device_map: DeviceMap | None = None,
+    offload_folder: str | Path | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model and its tokenizer from a local directory: safetensors only, no remote code, in evaluation mode.
 
-    Without `weights` the directory holds none: the model has the shape that its config says and arbitrary weights.
+    Without `weights` the directory holds none: the model has the shape that its config says and arbitrary weights. With
+    a `device_map` accelerate spreads the model over devices, main memory and the disk (into `offload_folder`), and
+    `device` is not used.
 
     Raises `UsageError` if the directory does not hold a causal language model that transformers can load.
     """
     if not hasattr(torch, dtype) or not isinstance(getattr(torch, dtype), torch.dtype):
         raise UsageError(f"dtype {dtype!r} is unknown; write float32, bfloat16 or float16")
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    spreading: dict[str, Any] = {}
+    if device_map is not None:
+        device_map = check_device_map(device_map, offload_folder)
+        spreading = {"device_map": device_map, "offload_folder": offload_folder}
     with undisturbed():
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(path), **options)
             if weights:
                 model = AutoModelForCausalLM.from_pretrained(
-                    str(path), dtype=getattr(torch, dtype), use_safetensors=True, **options
+                    str(path), dtype=getattr(torch, dtype), use_safetensors=True, **spreading, **options
                 )
             else:
                 config = AutoConfig.from_pretrained(str(path), **options)
                 with torch.random.fork_rng():  # weights are drawn from the global generator
                     model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+                if device_map is not None:
+                    spread(model, device_map, offload_folder)
         except (OSError, ValueError, KeyError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UsageError(f"model {path} cannot be loaded: {first[:300]}") from None
-        return model.to(device).eval(), tokenizer
+        if device_map is None:
+            model.to(device)
+        else:
+            offloaded_tensors(model)  # settles what is tied and what is on the disk, before anything is computed
+        return model.eval(), tokenizer
 
 
 class TransformersBackend(HFLM):  # type: ignore[misc]
@@ -67,17 +110,32 @@ class TransformersBackend(HFLM):  # type: ignore[misc]
     Args:
         model: the model, on its device; its weights may be changed in place between calls.
         tokenizer: its tokenizer.
-        batch_size: prompts in a batch; the answers depend on it, by rounding.
+        batch_size: most prompts in a batch, or "auto"; the answers depend on it, by rounding.
+        batching: the shape of batches, where it is known from an earlier start; overrides `batch_size`.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_size: int = 64) -> None:
-        if batch_size < 1:
-            raise UsageError(f"batch_size {batch_size}: must be 1 or more")
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        batch_size: int | str = "auto",
+        batching: Batching | None = None,
+    ) -> None:
+        if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+            raise UsageError(f"batch_size {batch_size!r}: must be auto, or 1 or more")
+        self._wanted, self._given = batch_size, batching
         with undisturbed():
-            super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-        self._lengths: dict[str, int] = {}
-        self._vocabulary: list[str] = []
-        self._enders: dict[str, torch.Tensor] = {}
+            super().__init__(pretrained=model, tokenizer=tokenizer)
+            self._device = placement(model).entry
+            self._decoder = Decoder(model)
+        self._tokens: dict[str, list[int]] = {}
+        self._pairs: dict[tuple[str, str], _Pair] = {}
+
+    @cached_property
+    def batching(self) -> Batching:
+        """The shape of batches; found by the memory that is free when it is first asked for, and fixed from then on."""
+        return self._given or Batching.of(self.model, self._wanted)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -86,114 +144,301 @@ class TransformersBackend(HFLM):  # type: ignore[misc]
             "backend": "transformers",
             "dtype": str(self.model.dtype),
             "device": self.device.type,
-            "batch_size": self.batch_size,
+            "batching": self.batching.to_dict(),
             "max_length": self.max_length,
         }
 
     def weights_changed(self) -> None:
-        """To be called after the weights were changed; nothing here is kept that depends on them."""
+        """To be called after the weights were changed: forgets the prefixes' keys and values."""
+        self._decoder.weights_changed()
 
-    def generate(self, requests: Sequence[Instance]) -> Iterator[list[tuple[int, Generation]]]:
-        """Answer requests batch by batch, longest prompts first; yields the (index, answer) pairs of each batch.
+    def batches(self, requests: Sequence[Instance], prefix: str = "") -> list[list[int]]:
+        """Cut requests into batches, longest first; requests of other kinds or options are in other batches."""
+        groups: dict[str, list[int]] = {}
+        for index, request in enumerate(requests):
+            options = request.args[1] if request.request_type == "generate_until" else None
+            groups.setdefault(repr((request.request_type, options)), []).append(index)
+        result = []
+        for indices in groups.values():
+            kind = requests[indices[0]].request_type
+            more = self._limit(requests[indices[0]].args[1]) if kind == "generate_until" else 0
+            sizes = {index: self._size(requests[index]) for index in indices}
+            indices.sort(key=lambda index: (-sizes[index], requests[index].args[0]))
+            shared = len(self._prefix_tokens(prefix))
+            result += cut(indices, [max(1, sizes[index] - shared) + more for index in indices], self.batching)
+        return result
+
+    def respond(self, requests: Sequence[Instance], prefix: str = "") -> Iterator[list[tuple[int, Response]]]:
+        """Answer one batch; yields (index, response) pairs as they are done, and stops when it is closed.
+
+        A batch for which a GPU has too little memory after all is answered in halves.
 
         Raises `UsageError` if the answers may be longer than the model's context.
         """
-        # As in lm-eval: requests with other generation options are other groups, and prompts are sorted within a group.
-        groups: dict[str, list[int]] = {}
-        for index, request in enumerate(requests):
-            groups.setdefault(repr(sorted(request.args[1].items())), []).append(index)
-        for indices in groups.values():
-            options = requests[indices[0]].args[1]
-            pairs = [(requests[index].args[0], index) for index in indices]
-            batches = Collator(pairs, sort_fn=lambda pair: (-self._length(pair[0]), pair[0]))
-            for batch in batches.get_batched(n=self.batch_size):
-                answers = self._answer([prompt for prompt, _ in batch], options)
-                yield [(index, answer) for (_, index), answer in zip(batch, answers, strict=True)]
+        done: set[int] = set()
+        answer = self._answer if requests[0].request_type == "generate_until" else self._weigh
+        try:
+            for found in answer(requests, prefix):
+                done |= {index for index, _ in found}
+                yield found
+            return
+        except torch.OutOfMemoryError:
+            if len(requests) == 1:
+                raise
+        torch.cuda.empty_cache()
+        left = [index for index in range(len(requests)) if index not in done]
+        half = (len(left) + 1) // 2
+        for indices in (left[:half], left[half:]):
+            if indices:
+                for found in self.respond([requests[index] for index in indices], prefix):
+                    yield [(indices[place], response) for place, response in found]
+
+    # -- lm-eval's own ways in -----------------------------------------------------------------------------------------
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Answer requests, in order: lm-eval's own way in."""
-        answers = {index: answer.text for batch in self.generate(requests) for index, answer in batch}
-        return [answers[index] for index in range(len(requests))]
+        """Answer requests, in order."""
+        return [response.text for response in self._all(requests) if isinstance(response, Generation)]
 
-    def _length(self, prompt: str) -> int:
-        if prompt not in self._lengths:
-            self._lengths[prompt] = len(self.tok_encode(prompt))
-        return self._lengths[prompt]
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Return the log-probability of each request's continuation and whether it is the likeliest, in order."""
+        return [(r.logprob, r.greedy) for r in self._all(requests) if isinstance(r, Likelihood)]
 
-    def _answer(self, prompts: list[str], options: dict[str, Any]) -> list[Generation]:
-        """Answer one batch."""
-        kwargs: dict[str, Any] = dict(normalize_gen_kwargs(options, self.max_gen_toks))
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Return the log-probability of each text, in order."""
+        return [response.logprob for response in self._all(requests) if isinstance(response, Likelihood)]
+
+    def _all(self, requests: Sequence[Instance]) -> list[Response]:
+        found: dict[int, Response] = {}
+        for batch in self.batches(requests):
+            for part in self.respond([requests[index] for index in batch]):
+                found |= {batch[place]: response for place, response in part}
+        return [found[index] for index in range(len(requests))]
+
+    # -- generating ----------------------------------------------------------------------------------------------------
+
+    def _answer(self, requests: Sequence[Instance], prefix: str) -> Iterator[list[tuple[int, Response]]]:
+        """Generate the answers of one batch."""
+        options: dict[str, Any] = dict(normalize_gen_kwargs(requests[0].args[1], DEFAULT_MAX_GEN_TOKS))
+        limit = self._limit(options)
         stops = handle_stop_sequences(
-            list(kwargs.pop("until", None) or []), eos=self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+            list(options.pop("until", None) or []), eos=self.tok_decode(self.eot_token_id, skip_special_tokens=False)
         )
-        limit = kwargs.pop("max_gen_toks")
-        kwargs.pop("temperature", None)  # 0: greedy
+        for name in ("max_gen_toks", "temperature", "max_length"):
+            options.pop(name, None)
         room = self.max_length - limit
         if room <= 0:
             raise UsageError(f"answers of {limit} tokens do not fit a context of {self.max_length}; lower max_gen_toks")
-        context, mask = self.tok_batch_encode(prompts, left_truncate_len=room, truncation=self.truncation)
-        width = context.shape[1]
-        eos = self._end_tokens()
-        stopping = _StopStrings(self, stops, width, len(prompts))
-        with torch.inference_mode():
-            output = self.model.generate(
-                input_ids=context.to(self.device),
-                attention_mask=mask.to(self.device),
-                max_length=kwargs.pop("max_length", width + limit),
-                stopping_criteria=StoppingCriteriaList([stopping]),
-                pad_token_id=self.tokenizer.pad_token_id,
-                eos_token_id=sorted(eos),
-                use_cache=True,
-                **kwargs,
-            )
-        return [
-            self._finish(tokens[width:], stops, eos, length)
-            for tokens, length in zip(output.tolist(), stopping.lengths.tolist(), strict=True)
-        ]
+        rows = [self._encode(request.args[0])[-room:] for request in requests]
+        ends = self._end_tokens()
+        endings = Endings(self.tokenizer, self._vocabulary, stops, ends, limit)
+        penalty = self._penalty(options)
+        began = time.perf_counter()
+        if penalty is not None and self._decoder.suitable:
+            try:
+                decoding = self._decoder.start(rows, self._shared(prefix, rows), limit)
+            except UnsuitableError:
+                pass
+            else:
+                yield from self._decode(decoding, rows, endings, penalty, began)
+                return
+        pad = self.tokenizer.pad_token_id
+        answers = generate(
+            self.model, rows, endings, device=self.device, limit=limit, ends=ends, pad=pad, options=options
+        )
+        seconds = (time.perf_counter() - began) / len(rows)
+        yield [(index, endings.finish(tokens, seconds)) for index, tokens in enumerate(answers)]
 
-    def _finish(self, tokens: list[int], stops: list[str], eos: set[int], stopped: int) -> Generation:
-        """Turn a row of tokens into an answer; `stopped` is its length when it held a stop string, else 0."""
-        ended = next((place + 1 for place, token in enumerate(tokens) if token in eos), 0)
-        lengths = [length for length in (stopped, ended) if length]
-        kept = tokens[: min(lengths)] if lengths else tokens
-        text = postprocess_generated_text(self.tok_decode(kept), stop=stops, think_end_token=None)
-        return Generation(text=text, tokens=len(kept), truncated=not lengths)
+    def _decode(
+        self, decoding: Decoding, rows: list[list[int]], endings: Endings, penalty: float, began: float
+    ) -> Iterator[list[tuple[int, Response]]]:
+        """Let a batch's rows take tokens until each answer has ended."""
+        every = STEPS.get(self.device.type, 1)
+        seen = _seen(rows, self.model, self.device) if penalty != 1 else None
+        slots = list(range(len(rows)))  # slot -> index of its row
+        answers: list[list[int]] = [[] for _ in rows]
+        ended: set[int] = set()  # rows whose answers are complete, though some still have their slots
+        clock, spent = began, 0.0  # `spent`: seconds that a row which goes on has taken so far
+        tokens: Tensor | None = None
+        while len(ended) < len(rows):
+            longest = max(len(answers[index]) for index in slots if index not in ended)
+            unread = []
+            for _ in range(min(every, endings.limit - longest)):
+                logits = decoding.logits(tokens)
+                if seen is not None:
+                    logits = torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
+                tokens = logits.argmax(dim=-1)
+                if seen is not None:
+                    seen = seen.scatter(1, tokens[:, None], True)
+                unread.append(tokens)
+            finished = []
+            for index, read in zip(slots, torch.stack(unread, dim=1).tolist(), strict=True):
+                if index not in ended and _extend(answers[index], read, endings):
+                    finished.append(index)
+            now = time.perf_counter()
+            clock, spent = now, spent + (now - clock) / (len(rows) - len(ended))
+            ended.update(finished)
+            gone = [slot for slot, index in enumerate(slots) if index in ended]
+            # Where steps are alike, a new number of rows costs a new capture.
+            if gone and (not self._decoder.still or 2 * len(gone) >= len(slots)):
+                order = decoding.drop(gone)
+                slots = [slots[slot] for slot in order]
+                places = torch.tensor(order, device=self.device, dtype=torch.long)
+                tokens = unread[-1][places]
+                seen = None if seen is None else seen[places]
+            if finished:
+                yield [(index, endings.finish(answers[index], spent)) for index in finished]
+                clock = time.perf_counter()  # what was done with them is no time of ours
+
+    def _penalty(self, options: Mapping[str, Any]) -> float | None:
+        """Return the model's repetition penalty (1: none); None if answers are shaped in other ways too."""
+        config = {**self.model.generation_config.to_diff_dict(), **options}
+        # Off or neutral: false, none, nothing, and one, as in num_beams.
+        shaping = {name for name, value in config.items() if value not in (None, False, 0, 1, "", [])} - HARMLESS
+        shaping = {name for name in shaping if not name.endswith("_token_id")}
+        if shaping - {"repetition_penalty"} or options.get("do_sample"):
+            return None
+        return float(config.get("repetition_penalty") or 1.0)
+
+    def _limit(self, options: Mapping[str, Any]) -> int:
+        names = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+        return int(next((options[name] for name in names if options.get(name)), DEFAULT_MAX_GEN_TOKS))
+
+    @cached_property
+    def _vocabulary(self) -> list[str]:
+        return token_texts(self.tokenizer, self.model.config.get_text_config().vocab_size)
 
     def _end_tokens(self) -> set[int]:
         configured = self.model.generation_config.eos_token_id
         several = configured if isinstance(configured, list) else [] if configured is None else [configured]
         return {*several, self.eot_token_id}
 
-    def ending_tokens(self, stop: str) -> torch.Tensor:
-        """Return a mask over the vocabulary of the tokens that may complete `stop`: those that hold its last character.
+    # -- likelihoods ---------------------------------------------------------------------------------------------------
 
-        Tokens that decode to no valid text alone (bytes of a longer character) may too.
-        """
-        if not self._vocabulary:
-            size = self.model.config.get_text_config().vocab_size
-            # Twice in a row, since a decoder may strip the space in front of the first.
-            self._vocabulary = self.tokenizer.batch_decode([[token, token] for token in range(size)])
-        if stop not in self._enders:
-            may = [stop[-1] in text or "\ufffd" in text for text in self._vocabulary]
-            self._enders[stop] = torch.tensor(may, device=self.device)
-        return self._enders[stop]
+    def _weigh(self, requests: Sequence[Instance], prefix: str) -> Iterator[list[tuple[int, Response]]]:
+        """Return the likelihoods of one batch."""
+        windows: list[tuple[int, _Pair]] = []
+        for index, request in enumerate(requests):
+            if request.request_type == "loglikelihood_rolling":
+                windows += [(index, pair) for pair in self._windows(request.args[0])]
+            else:
+                windows.append((index, self._pair(*request.args)))
+        left = [sum(index == other for other, _ in windows) for index in range(len(requests))]
+        found: dict[int, Likelihood] = {}
+        # Windows that differ in their last token only have one row.
+        rows: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
+        for index, (context, target) in windows:
+            row = (context + target)[-(self.max_length + 1) :]
+            rows.setdefault(tuple(row[:-1]), []).append((index, target))
+        rows = dict(sorted(rows.items(), key=lambda pair: -len(pair[0])))
+        inputs = [[*row, 0] for row in rows]
+        starts = [len(row) + 1 - max(len(target) for _, target in asked) for row, asked in rows.items()]
+        clock = time.perf_counter()
+        with undisturbed():
+            logits = self._logits(inputs, starts, prefix)
+        for asked, of_row in zip(rows.values(), logits, strict=True):
+            logprobs = torch.log_softmax(of_row, dim=-1)
+            greedy = of_row.argmax(dim=-1)
+            now = time.perf_counter()
+            seconds, clock = (now - clock) / len(asked), now
+            done: list[tuple[int, Response]] = []
+            for index, target in asked:
+                wanted = torch.tensor(target, device=logprobs.device)
+                mine = logprobs[-len(target) :].gather(1, wanted[:, None])
+                old = found.get(index, Likelihood(0.0, True))
+                found[index] = Likelihood(
+                    old.logprob + float(mine.sum()),
+                    old.greedy and bool((greedy[-len(target) :] == wanted).all()),
+                    old.tokens + len(target),
+                    old.seconds + seconds,
+                )
+                left[index] -= 1
+                if not left[index]:
+                    rolling = requests[index].request_type == "loglikelihood_rolling"
+                    done.append((index, replace(found[index], greedy=False) if rolling else found[index]))
+            if done:
+                yield done
+                clock = time.perf_counter()
+        empty = [index for index in range(len(requests)) if index not in found]
+        if empty:
+            yield [(index, Likelihood(0.0, False)) for index in empty]
+
+    def _logits(self, rows: list[list[int]], starts: list[int], prefix: str) -> Iterator[Tensor]:
+        """Yield each row's logits (targets x vocabulary) from its start on."""
+        if self._decoder.suitable:
+            try:
+                yield from self._decoder.score(rows, starts, self._shared(prefix, rows))
+                return
+            except UnsuitableError:
+                pass
+        for row, start in zip(rows, starts, strict=True):
+            with torch.inference_mode():
+                tokens = torch.tensor([row[:-1]], device=self.device)
+                yield self.model(tokens, use_cache=False).logits[0, start - 1 :].float()
+
+    def _pair(self, context: str, continuation: str) -> _Pair:
+        """Return the tokens of a context and of what follows it, as lm-eval divides them."""
+        if (context, continuation) not in self._pairs:
+            if context:
+                pair = self._encode_pair(context, continuation)
+            else:
+                tokens = self.tok_encode(continuation, add_special_tokens=False)
+                first = [self.prefix_token_id]
+                pair = (first, tokens) if tokens[:1] != first else (tokens[:1], tokens[1:])
+            self._pairs[context, continuation] = pair
+        return self._pairs[context, continuation]
+
+    def _windows(self, text: str) -> list[_Pair]:
+        """Return the disjoint windows that cover a text, each with the most context, as lm-eval cuts them."""
+        windows = get_rolling_token_windows(
+            token_list=self.tok_encode(text),
+            prefix_token=self.prefix_token_id,
+            max_seq_len=self.max_length,
+            context_len=1,
+        )
+        return [make_disjoint_window(window) for window in windows]
+
+    # -- tokens --------------------------------------------------------------------------------------------------------
+
+    def _encode(self, prompt: str) -> list[int]:
+        """Return a prompt's tokens, as lm-eval encodes it for generating."""
+        if prompt not in self._tokens:
+            options: dict[str, Any] = {}
+            if has_bos_prefix(prompt, getattr(self.tokenizer, "bos_token", None)):
+                options["add_special_tokens"] = False
+            elif self.add_bos_token is not None:
+                options["add_special_tokens"] = self.add_bos_token
+            self._tokens[prompt] = self.tokenizer(prompt, **options)["input_ids"]
+        return self._tokens[prompt]
+
+    def _size(self, request: Instance) -> int:
+        if request.request_type == "generate_until":
+            return len(self._encode(request.args[0]))
+        if request.request_type == "loglikelihood_rolling":
+            return max((len(context) + len(target) for context, target in self._windows(request.args[0])), default=1)
+        return sum(map(len, self._pair(*request.args)))
+
+    def _prefix_tokens(self, prefix: str) -> list[int]:
+        # Its last tokens may be others where the prompt goes on.
+        return self._encode(prefix)[:-1] if prefix else []
+
+    def _shared(self, prefix: str, rows: Sequence[Sequence[int]]) -> list[int]:
+        """Return the prefix's tokens if all rows begin with them and go on, else none."""
+        tokens = self._prefix_tokens(prefix)
+        return tokens if all(len(row) > len(tokens) and list(row[: len(tokens)]) == tokens for row in rows) else []
 
 
-class _StopStrings(StoppingCriteria):  # type: ignore[misc]
-    """Ends each row once its text holds a stop string; `lengths` are the rows' lengths in tokens then, 0 before."""
+def _extend(answer: list[int], tokens: Sequence[int], endings: Endings) -> bool:
+    """Add tokens to an answer up to where it ends; says whether it does."""
+    for token in tokens:
+        answer.append(token)
+        if endings.ended(answer):
+            return True
+    return False
 
-    def __init__(self, backend: TransformersBackend, stops: list[str], width: int, rows: int) -> None:
-        self._tokenizer, self._width = backend.tokenizer, width
-        self._stops = [stop for stop in stops if stop]
-        self._may = torch.stack([backend.ending_tokens(stop) for stop in self._stops]).any(dim=0)
-        self.lengths = torch.zeros(rows, dtype=torch.long, device=backend.device)
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        """Return a mask of the rows (batch) that are finished."""
-        candidates = self._may[input_ids[:, -1]] & (self.lengths == 0)
-        for row in candidates.nonzero().flatten().tolist():
-            tokens = input_ids[row, self._width :]
-            text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-            if any(stop in text for stop in self._stops):
-                self.lengths[row] = len(tokens)
-        return self.lengths > 0
+def _seen(rows: Sequence[Sequence[int]], model: PreTrainedModel, device: torch.device) -> Tensor:
+    """Return a mask (rows x vocabulary) of the tokens that occur in each row."""
+    seen = torch.zeros(len(rows), model.config.get_text_config().vocab_size, dtype=torch.bool, device=device)
+    for index, row in enumerate(rows):
+        seen[index, torch.tensor(list(set(row)), device=device)] = True
+    return seen

@@ -1,13 +1,16 @@
-"""Score a model on items of tasks, one outcome an item; what the store knows is not generated again.
+"""Score a model on items of tasks, one outcome an item; what the store knows is never generated again.
 
-The items of a call that are not known yet are sorted and cut into batches as lm-eval does it, and each batch is
-stored as a whole once it is scored. So a call that was cut off and is made again goes on with the very batches that
-it would have made, and its outcomes are the same. This file knows nothing about how the model was merged.
+Outcomes are stored as their answers end, while the rest of a batch goes on, so that a kill loses nothing that was
+finished, and a race may stop a candidate early. A batch that was begun and not ended is made again in its old shape,
+since rounding, and so now and then a token, depends on it: a search that was killed goes on with the very bits of an
+undisturbed one. This file knows nothing about how the model was merged.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import closing
 from typing import Any, Protocol
 
 from lm_eval.api.instance import Instance
@@ -16,21 +19,30 @@ from evomerge.errors import UsageError, nearest
 from evomerge.evaluation.quiet import undisturbed
 from evomerge.evaluation.store import OutcomeStore
 from evomerge.evaluation.tasks import EvalTask
-from evomerge.evaluation.types import Generation, Outcome
+from evomerge.evaluation.types import Outcome, Response, text_to_responses
+
+#: Answers are scored and stored together that end within so many seconds: a write to the disk takes a while.
+GATHER_SECONDS = 0.5
 
 
 class Backend(Protocol):
-    """What the evaluator needs of a generation back end."""
+    """What the evaluator needs of what answers prompts. It is an lm-eval language model too."""
 
     @property
     def settings(self) -> dict[str, Any]:
         """What shapes an answer besides weights, prompt and generation options, as plain data."""
 
     def weights_changed(self) -> None:
-        """Forget everything that depends on the weights."""
+        """Forget everything that depends on the weights; to be called after each change."""
 
-    def generate(self, requests: Sequence[Instance]) -> Iterator[list[tuple[int, Generation]]]:
-        """Answer requests batch by batch; yields the (index, answer) pairs of each batch."""
+    def batches(self, requests: Sequence[Instance], prefix: str = "") -> list[list[int]]:
+        """Cut requests into batches, in the order to run them: a function of the requests alone."""
+
+    def respond(self, requests: Sequence[Instance], prefix: str = "") -> Iterator[list[tuple[int, Response]]]:
+        """Answer one batch; yields (index, response) pairs as they are done, and stops when it is closed.
+
+        `prefix` is what many of the prompts begin with: a hint, no promise.
+        """
 
 
 class Evaluator:
@@ -38,7 +50,7 @@ class Evaluator:
 
     Args:
         tasks: task name -> task.
-        backend: what generates answers.
+        backend: what answers prompts.
         allow_code_execution: let tasks run code that the model writes, in the sandbox.
         store: where outcomes are kept; None: nowhere.
 
@@ -62,36 +74,137 @@ class Evaluator:
         self.tasks, self.backend, self.store = dict(tasks), backend, store
 
     def score(self, task_name: str, items: Sequence[str], key: str) -> list[Outcome]:
-        """Score the model on items of a task.
+        """Score the model on items of a task; returns one outcome an item, in the order of `items`.
+
+        See `outcomes` for the arguments.
+        """
+        found = {outcome.item: outcome for part in self.outcomes(task_name, items, key) for outcome in part}
+        return [found[item] for item in items]
+
+    def outcomes(self, task_name: str, items: Sequence[str], key: str) -> Iterator[list[Outcome]]:
+        """Score the model on items of a task, and yield outcomes as answers end: what is known first.
+
+        Each outcome is in the store before it is yielded. Closing the iterator ends the work; the prompts of an item
+        are the same in any subset and order.
 
         Args:
             task_name: which task.
             items: item ids, in any order.
-            key: names the model's weights (a recipe's hash), for the store.
+            key: names the model's weights (their fingerprint), for the store.
 
-        Returns one outcome an item, in the order of `items`. Raises `UsageError` for an unknown task or item.
+        Raises `UsageError` for an unknown task or item.
         """
         if task_name not in self.tasks:
             raise UsageError(f"unknown task {task_name!r}; {nearest(task_name, self.tasks)}")
-        task = self.tasks[task_name]
-        requests = task.requests(items)
-        settings = self.settings(task_name)
-        known: dict[str, Outcome] = {}
-        if self.store is not None:
-            for item in requests:
-                outcome = self.store.get(key, settings, task_name, item, task.prompt_hash(item))
-                if outcome is not None:
-                    known[item] = outcome
-        pending = [item for item in requests if item not in known]
+        work = _Work(self.tasks[task_name], self.backend, self.store, key)
         with undisturbed():
-            for batch in self.backend.generate([requests[item] for item in pending]):
-                outcomes = task.outcomes([(pending[index], answer) for index, answer in batch])
-                if self.store is not None:
-                    self.store.add(key, settings, outcomes)
-                known |= {outcome.item: outcome for outcome in outcomes}
-        return [known[item] for item in items]
+            requests = work.task.requests(items)
+            known = work.known(requests)
+        if known:
+            yield known
+        missing = requests.keys() - {outcome.item for outcome in known}
+        for batch in work.batches(requests, missing):
+            yield from work.run({item: requests[item] for item in batch}, missing)
 
-    def settings(self, task_name: str) -> str:
-        """Return the hash of all that shapes a task's outcomes besides weights and prompts."""
-        data = json.dumps([self.tasks[task_name].settings, self.backend.settings], sort_keys=True)
-        return hashlib.sha256(data.encode()).hexdigest()[:16]
+
+class _Work:
+    """The scoring of one model on one task."""
+
+    def __init__(self, task: EvalTask, backend: Backend, store: OutcomeStore | None, key: str) -> None:
+        self.task, self._backend, self._store, self._key = task, backend, store, key
+        self._generation = _digest([task.generation_settings, backend.settings])
+        self._likelihood = task.generation_settings["request"] != "generate_until"
+
+    def known(self, items: Iterable[str]) -> list[Outcome]:
+        """Return the outcomes that the store has, or that can be scored from answers it has."""
+        if self._store is None:
+            return []
+        found, answered = [], []
+        for item in items:
+            prompt, scoring = self.task.prompt_hash(item), self.task.scoring_settings
+            outcome = self._store.get(self._key, self._generation, scoring, self.task.name, item, prompt)
+            if outcome is not None:
+                found.append(outcome)
+                continue
+            outcome = self._store.response(self._key, self._generation, prompt)
+            if outcome is not None:
+                answered.append((item, text_to_responses(outcome, likelihood=self._likelihood)))
+        return found + self._take(answered)
+
+    def batches(self, requests: Mapping[str, list[Instance]], missing: Set[str]) -> Iterator[list[str]]:
+        """Yield the items of each batch to be answered; first those that a kill left open, with all their items."""
+        left = set(missing)
+        if self._store is not None:
+            by_prompt = {self.task.prompt_hash(item): item for item in requests}
+            for prompts in self._store.open_batches(self._key, self._generation):
+                if all(prompt in by_prompt for prompt in prompts):
+                    batch = [by_prompt[prompt] for prompt in prompts]
+                    if not left.isdisjoint(batch):
+                        left -= set(batch)
+                        yield batch
+        items = [item for item in requests if item in left]
+        # An item's requests (the choices of a question) are answered in one batch: its longest stands for it.
+        longest = [max(requests[item], key=_length) for item in items]
+        with undisturbed():
+            cuts = self._backend.batches(longest, self.task.prefix)
+        for indices in cuts:
+            batch = [items[index] for index in indices]
+            if self._store is not None:
+                self._store.begin(self._key, self._generation, [self.task.prompt_hash(item) for item in batch])
+            yield batch
+
+    def run(self, batch: Mapping[str, list[Instance]], missing: Set[str]) -> Iterator[list[Outcome]]:
+        """Answer one batch and yield the outcomes of those of its items that are missing."""
+        owners = [item for item, asked in batch.items() for _ in asked]
+        requests = [request for asked in batch.values() for request in asked]
+        found: dict[int, Response] = {}
+        places = {item: [index for index, owner in enumerate(owners) if owner == item] for item in batch}
+        left = {item: len(indices) for item, indices in places.items()}
+        ready: list[str] = []
+        written = time.monotonic()
+        parts = self._respond(requests)
+        with closing(parts):
+            for part in parts:
+                for index, response in part:
+                    found[index] = response
+                    left[owners[index]] -= 1
+                    if not left[owners[index]] and owners[index] in missing:
+                        ready.append(owners[index])
+                if ready and time.monotonic() - written >= GATHER_SECONDS:
+                    yield self._take([(item, [found[index] for index in places[item]]) for item in ready])
+                    ready, written = [], time.monotonic()
+        if ready:
+            yield self._take([(item, [found[index] for index in places[item]]) for item in ready])
+
+    def _respond(self, requests: Sequence[Instance]) -> Generator[list[tuple[int, Response]]]:
+        """The back end's answers, its libraries silenced while they are made but not while they are used."""
+        parts = self._backend.respond(requests, self.task.prefix)
+        try:
+            while True:
+                with undisturbed():
+                    part = next(parts, None)
+                if part is None:
+                    return
+                yield part
+        finally:
+            close = getattr(parts, "close", None)
+            if close is not None:
+                close()
+
+    def _take(self, answers: Sequence[tuple[str, Sequence[Response]]]) -> list[Outcome]:
+        """Score answers and store their outcomes."""
+        if not answers:
+            return []
+        with undisturbed():
+            outcomes = self.task.outcomes(answers)
+        if self._store is not None:
+            self._store.add(self._key, self._generation, self.task.scoring_settings, outcomes)
+        return outcomes
+
+
+def _length(request: Instance) -> int:
+    return sum(len(part) for part in request.args if isinstance(part, str))
+
+
+def _digest(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
