@@ -8,28 +8,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evomerge.evaluation.backend import TransformersBackend, load_model
+    from evomerge.evaluation.chat import ChatTemplate, chat_from
     from evomerge.evaluation.evaluator import Backend, Evaluator
     from evomerge.evaluation.health import Health, health_by_task, health_of
     from evomerge.evaluation.sandbox import Sandbox, Verdict
     from evomerge.evaluation.spec import TaskSpec
     from evomerge.evaluation.store import OutcomeStore
     from evomerge.evaluation.tasks import EvalTask, find_task_config, load_tasks
-    from evomerge.evaluation.types import SPLITS, Generation, Outcome, Split
+    from evomerge.evaluation.types import SPLITS, Generation, Likelihood, Outcome, Response, Split
 
 __all__ = [
     "SPLITS",
     "Backend",
+    "ChatTemplate",
     "EvalTask",
     "Evaluator",
     "Generation",
     "Health",
+    "Likelihood",
     "Outcome",
     "OutcomeStore",
+    "Response",
     "Sandbox",
     "Split",
     "TaskSpec",
     "TransformersBackend",
     "Verdict",
+    "chat_from",
     "find_task_config",
     "health_by_task",
     "health_of",
@@ -39,13 +44,14 @@ __all__ = [
 
 _HOMES = {
     "backend": ("TransformersBackend", "load_model"),
+    "chat": ("ChatTemplate", "chat_from"),
     "evaluator": ("Backend", "Evaluator"),
     "health": ("Health", "health_by_task", "health_of"),
     "sandbox": ("Sandbox", "Verdict"),
     "spec": ("TaskSpec",),
     "store": ("OutcomeStore",),
     "tasks": ("EvalTask", "find_task_config", "load_tasks"),
-    "types": ("SPLITS", "Generation", "Outcome", "Split"),
+    "types": ("SPLITS", "Generation", "Likelihood", "Outcome", "Response", "Split"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

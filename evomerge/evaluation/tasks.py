@@ -1,19 +1,8 @@
 """Tasks as the search sees them: items divided into splits, frozen prompts, and scores item by item.
 
-An `EvalTask` wraps a task object of lm-eval: templates, filters and metrics are lm-eval's. Two things are ours.
-
-Splits. Every item has a place in [0, 1), a hash of the split seed, the lm-eval task's name and the item's id. A
-dataset split that feeds several of search, selection and report is divided between them by that place, in equal
-parts; and the items of a split come in the order of their hashes, so that the first n are a random subset which grows
-with n.
-
-Prompts. lm-eval draws few-shot examples from one generator in the order of the documents, so that a document's prompt
-depends on which others are scored. Here a prompt is a function of its item alone:
-- on the report split, where it is fed by the data that lm-eval itself evaluates on, it is exactly the prompt of
-  lm-eval's command line with its default seed: the draws are made once, in document order, for all documents;
-- elsewhere the examples are drawn by a generator seeded with the item's hash, from a pool of items that are never
-  scored: the task's few-shot split, or, if search or selection use that split too, the items of it whose place is
-  below 0.05, which are then left out of all splits.
+An `EvalTask` wraps a task object of lm-eval, or all those of a group as one objective: templates, filters and metrics
+are lm-eval's. Ours are the splits and the frozen prompts (see `part.py`) and some more metrics (see `metrics.py`). The
+items of a split come in the order of their hashes, so that the first n are a random subset which grows with n.
 
 This file knows nothing about models.
 """
@@ -22,68 +11,114 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 from lm_eval.api.instance import Instance
+from lm_eval.api.metrics import mean
 
-from evomerge.errors import UsageError, WorkError, nearest
-from evomerge.evaluation.library import build, find_yaml
+from evomerge.errors import CandidateError, EvomergeError, UsageError, WorkError, nearest
+from evomerge.evaluation.chat import ChatTemplate
+from evomerge.evaluation.library import build, find
+from evomerge.evaluation.metrics import Aggregation, defined_for_one, item_score, one_line, own_metric, source_of
+from evomerge.evaluation.part import Part
 from evomerge.evaluation.quiet import undisturbed
-from evomerge.evaluation.spec import TaskSpec
-from evomerge.evaluation.types import SPLITS, Generation, Outcome, Split
+from evomerge.evaluation.spec import TaskSpec, expand
+from evomerge.evaluation.types import (
+    SPLITS,
+    Generation,
+    Likelihood,
+    Outcome,
+    Response,
+    Split,
+    responses_to_text,
+    text_to_responses,
+)
 
-POOL_SHARE = 0.05  # of a dataset split that is both scored and a source of examples
-HARNESS_SEED = 1234  # of lm-eval's few-shot draws
 STRICT, FLEXIBLE = "strict-match", "flexible-extract"
+GENERATES, ROLLING = "generate_until", "loglikelihood_rolling"
+PREFIX_ITEMS = 16  # whose prompts say what all prompts of a task begin with
 
-Doc = dict[str, Any]
+Answers = Sequence[tuple[str, Sequence[Response]]]
 
 
 class EvalTask:
-    """One task, ready to be scored.
+    """One task, ready to be scored. Its items are `<dataset split>:<index>`, a group's `<subtask>/<split>:<index>`.
 
     Args:
         spec: what the user wrote.
         split_seed: seed of the division of items.
+        chat: renders chats; needed where the spec asks for a chat template.
 
     Attributes:
         name: the task's name.
         metric: the metric that is the score.
-        filter: the filter that extracts the answer.
+        filter: the filter that extracts the answer; None: the whole answer is scored.
         higher_is_better: whether larger values of the metric are better (scores are turned so that larger is better).
         unsafe_code: scoring runs code that the model wrote.
-        settings: hash of all that shapes an answer and its score, apart from the model and the prompt.
 
     Raises `UsageError` for anything in the spec that the task does not have.
     """
 
-    def __init__(self, spec: TaskSpec, *, split_seed: int = 0) -> None:
-        self.name, self._spec, self._seed = spec.name, spec, split_seed
+    def __init__(self, spec: TaskSpec, *, split_seed: int = 0, chat: ChatTemplate | None = None) -> None:
+        self.name, self._where = spec.name, f"task {spec.name}"
+        self._own = own_metric(spec)
         with undisturbed():
-            self._task = build(spec)
-        config = self._task.config
-        self._where = f"task {spec.name}"
-        directions: dict[str, bool] = self._task.higher_is_better()
-        self.metric = self._choose("metric", spec.metric, list(directions))
-        self.higher_is_better = bool(directions[self.metric])
-        filters = [ensemble.name for ensemble in self._task._filters]
-        self.filter = self._choose("filter", spec.filter, filters)
-        self._scored_filters = {self.filter, *((STRICT, FLEXIBLE) if {STRICT, FLEXIBLE} <= set(filters) else ())}
-        self.unsafe_code = bool(config.unsafe_code)
-        self.generation: dict[str, Any] = dict(config.generation_kwargs)
-        if self.generation.get("do_sample") or config.repeats != 1:
-            raise UsageError(f"{self._where}: it samples answers; only greedy generation, once an item, can be scored")
-        self._shots = int(config.num_fewshot or 0)
-        self._sources = self._find_sources()
-        self._pool_split = self._find_pool()
-        self._reserves = self._pool_split in {*self._sources["search"], *self._sources["selection"]}
-        self._requests: dict[str, Instance] = {}
-        scoring = [config.filter_list, config.metric_list, config.doc_to_target, config.process_results]
-        self.settings = _digest([self.metric, self.filter, self.generation, scoring])
+            tasks, self._group = build(spec)
+        self._parts = {
+            name: Part(
+                task,
+                spec,
+                where=self._where if self._group is None else f"{self._where}, {name}",
+                split_seed=split_seed,
+                chat=chat,
+            )
+            for name, task in tasks.items()
+        }
+        self._kind: str = self._same("kind of request", lambda part: part.request_type)
+        if self._own is None:
+            self.metric = self._choose("metric", spec.metric, lambda part: list(part.task.higher_is_better()))
+            self.filter: str | None = self._choose("filter", spec.filter, lambda part: part.filters)
+            self.higher_is_better = bool(
+                self._same(f"direction of {self.metric}", lambda part: part.task.higher_is_better()[self.metric])
+            )
+            if not all(defined_for_one(self._aggregation(part)) for part in self._parts.values()):
+                raise UsageError(
+                    f"{self._where}: metric {self.metric!r} is undefined for a single item; choose another, as in acc"
+                )
+        elif self._kind != GENERATES:
+            raise UsageError(f"{self._where}: metric {spec.metric} judges answers, but the task generates none")
+        else:
+            self.metric, self.higher_is_better = str(spec.metric), self._own.higher_is_better
+            self.filter = spec.filter and self._choose("filter", spec.filter, lambda part: part.filters)
+        self.unsafe_code = self.filter is not None and any(p.task.config.unsafe_code for p in self._parts.values())
+        self._both_filters = self._own is None and all({STRICT, FLEXIBLE} <= {*p.filters} for p in self._parts.values())
+        self._requests: dict[str, list[Instance]] = {}
+        self._hashes: dict[str, str] = {}
+
+    def _same(self, what: str, of: Callable[[Part], Any]) -> Any:
+        """Return what all parts have in common; `UsageError` if they differ."""
+        values = {name: of(part) for name, part in self._parts.items()}
+        first, *others = values
+        for name in others:
+            if values[name] != values[first]:
+                raise UsageError(
+                    f"{self._where}: {first!r} and {name!r} of the group differ in their {what} "
+                    f"({values[first]} and {values[name]}) and are no one objective; name tasks of one kind"
+                )
+        return values[first]
+
+    def _choose(self, kind: str, wanted: str | None, of: Callable[[Part], list[str]]) -> str:
+        """Return the wanted metric or filter, else the first; `UsageError` if a part does not have it."""
+        chosen = wanted or of(next(iter(self._parts.values())))[0]
+        for name, part in self._parts.items():
+            if chosen not in of(part):
+                inside = "" if self._group is None else f", {name}"
+                raise UsageError(f"{self._where}{inside}: no {kind} {chosen!r}; {nearest(chosen, of(part))}")
+        return chosen
 
     # -- items ---------------------------------------------------------------------------------------------------------
 
@@ -92,223 +127,271 @@ class EvalTask:
 
         Raises `UsageError` if nothing feeds the split.
         """
-        if not self._sources[split]:
-            raise UsageError(
-                f"{self._where}: no data are named for the {split} split; set splits.{split} to one of "
-                + ", ".join(sorted(self._task.dataset))
-            )
-        return self._divided[split] if not in_file_order else tuple(sorted(self._divided[split], key=self._file_order))
+        rows = self._placed(split)
+        if not rows:
+            for part in self._parts.values():
+                part.require(split)
+        items = [item for _, item in rows]
+        return tuple(sorted(items, key=self._file_order) if in_file_order else items)
 
-    @cached_property
-    def _divided(self) -> dict[Split, tuple[str, ...]]:
-        """Every split's items, in the order of their hashes."""
-        result: dict[Split, list[tuple[float, str]]] = {split: [] for split in SPLITS}
-        for source in dict.fromkeys(source for split in SPLITS for source in self._sources[split]):
-            sharers = [split for split in SPLITS if source in self._sources[split]]
-            reserved = POOL_SHARE if self._reserves and source == self._pool_split else 0.0
-            for index in range(len(self._docs(source))):
-                item = f"{source}:{index}"
-                place = self._place(item)
-                if place >= reserved:
-                    share = (place - reserved) / (1 - reserved)
-                    result[sharers[int(share * len(sharers))]].append((place, item))
-        return {split: tuple(item for _, item in sorted(rows)) for split, rows in result.items()}
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that have items."""
+        return tuple(split for split in SPLITS if any(part.divided[split] for part in self._parts.values()))
 
-    def _place(self, item: str) -> float:
-        return int.from_bytes(self._hash(item)[:6]) / 2**48
+    def _placed(self, split: Split) -> list[tuple[float, str]]:
+        """A split's items with their places, by place."""
+        return sorted(
+            (place, item if self._group is None else f"{name}/{item}")
+            for name, part in self._parts.items()
+            for place, item in part.divided[split]
+        )
 
-    def _hash(self, item: str) -> bytes:
-        return hashlib.sha256(f"{self._seed}/{self._task.config.task}/{item}".encode()).digest()
-
-    def _file_order(self, item: str) -> tuple[int, int]:
-        source, _, index = item.rpartition(":")
-        return list(self._task.dataset).index(source), int(index)
-
-    def _doc(self, item: str) -> Doc:
-        source, _, index = item.rpartition(":")
-        if source not in self._task.dataset or not index.isdigit() or int(index) >= len(self._docs(source)):
+    def _locate(self, item: str) -> tuple[str, str]:
+        """The part that an item is in, and its id there."""
+        if self._group is None:
+            return next(iter(self._parts)), item
+        name, _, inner = item.rpartition("/")
+        if name not in self._parts:
             raise UsageError(f"{self._where}: there is no item {item!r}")
-        return dict(self._docs(source)[int(index)])
+        return name, inner
 
-    def _docs(self, source: str) -> Sequence[Doc]:
-        """The documents of a dataset split as the task sees them."""
-        if source not in self._processed:
-            process = self._task.config.process_docs
-            rows = self._task.dataset[source]
-            with undisturbed():
-                self._processed[source] = process(rows) if process is not None else rows
-        return self._processed[source]
-
-    @cached_property
-    def _processed(self) -> dict[str, Sequence[Doc]]:
-        return {}
-
-    def _find_sources(self) -> dict[Split, tuple[str, ...]]:
-        """Split -> the dataset splits that feed it."""
-        config, chosen = self._task.config, self._spec.splits
-        evaluated = config.test_split or config.validation_split
-        if not chosen:
-            others = [s for s in (config.training_split, config.validation_split) if s and s != evaluated]
-            chosen = {"search": tuple(others), "selection": tuple(others), "report": (evaluated,)}
-        known = list(self._task.dataset)
-        for split, sources in chosen.items():
-            for source in sources:
-                if source not in known:
-                    raise UsageError(
-                        f"{self._where}, splits.{split}: no dataset split {source!r}; {nearest(source, known)}"
-                    )
-        return {split: tuple(chosen.get(split, ())) for split in SPLITS}
+    def _file_order(self, item: str) -> tuple[int, int, int]:
+        name, inner = self._locate(item)
+        return list(self._parts).index(name), *self._parts[name].file_order(inner)
 
     # -- prompts -------------------------------------------------------------------------------------------------------
 
-    def requests(self, items: Sequence[str]) -> dict[str, Instance]:
-        """Return the frozen request of each item, item id -> instance, in the order given; not to be changed."""
-        missing = [item for item in items if item not in self._requests]
-        if missing:
+    def requests(self, items: Sequence[str]) -> dict[str, list[Instance]]:
+        """Return the frozen requests of each item, item id -> instances, in the order given; not to be changed.
+
+        One request an item for tasks that generate and for perplexities; of a multiple choice one for each choice (and
+        for `acc_mutual_info` one more for each choice alone), in lm-eval's order.
+        """
+        if not all(item in self._requests for item in items):
             with undisturbed():
-                for item in missing:
-                    self._requests[item] = self._build_request(item)
+                for item in items:
+                    name, inner = self._locate(item)
+                    self._requests[item] = self._parts[name].requests(inner)
         return {item: self._requests[item] for item in items}
 
     def prompt(self, item: str) -> str:
-        """Return the prompt of an item."""
-        return str(self.requests([item])[item].args[0])
+        """Return the prompt of an item, of a multiple choice that of its first choice."""
+        return str(self.requests([item])[item][0].args[0])
+
+    def text(self, item: str) -> str:
+        """Return an item's own text: its part of the prompt, without instructions, examples and chat template.
+
+        Where that is empty (perplexities), the text that is scored.
+        """
+        name, inner = self._locate(item)
+        return self._parts[name].text(inner)
 
     def prompt_hash(self, item: str) -> str:
-        """Return 16 hexadecimal digits of SHA-256 of the prompt of an item."""
-        return hashlib.sha256(self.prompt(item).encode()).hexdigest()[:16]
+        """Return 16 hexadecimal digits of SHA-256 of the prompt of an item.
 
-    def _build_request(self, item: str) -> Instance:
-        task, doc = self._task, self._doc(item)
-        if self._shots:
-            drawn, task.sampler = task.sampler, _Given(self._examples(item, doc))
+        For tasks scored by likelihood, of the JSON of the (context, continuation) pairs of its requests.
+        """
+        if item not in self._hashes:
+            requests = self.requests([item])[item]
+            if self._kind == GENERATES:
+                text = str(requests[0].args[0])
+            else:
+                text = json.dumps([["", *request.args][-2:] for request in requests])
+            self._hashes[item] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self._hashes[item]
+
+    @cached_property
+    def prefix(self) -> str:
+        """A text that the prompts of the task begin with: a hint for sharing work, seen on a few fixed items.
+
+        Items of search and selection if there are any, since they are asked most: other examples may be fixed for them
+        than for the report.
+        """
+        if self._kind == ROLLING:
+            return ""
+        rows = sorted(self._placed("search") + self._placed("selection")) or self._placed("report")
+        first = rows[:PREFIX_ITEMS]
         try:
-            context = task.fewshot_context(doc, num_fewshot=self._shots, gen_prefix=task.doc_to_prefix(doc))
-        finally:
-            if self._shots:
-                task.sampler = drawn
-        if not isinstance(context, str):
-            raise UsageError(f"{self._where}: it has several prompts an item and cannot be scored")
-        index = int(item.rpartition(":")[2])
-        request: Instance = task.construct_requests(doc=doc, ctx=context, metadata=(task.config.task, index, 1))
-        return request
-
-    def _examples(self, item: str, doc: Doc) -> list[Doc]:
-        """The few-shot examples in the prompt of an item."""
-        source, _, index = item.rpartition(":")
-        config = self._task.config
-        if source == (config.test_split or config.validation_split) and item in self._report_items:
-            return self._harness_examples[int(index)]
-        sampler = type(self._task.sampler)(self._pool, rnd=int.from_bytes(self._hash(f"examples/{item}")[:8]))
-        return list(sampler.sample(n=self._shots, eval_doc=doc if doc in self._pool else None))
+            requests = self.requests([item for _, item in first])
+        except UsageError:
+            return ""  # an item that is asked for says itself what is wrong
+        # A choice alone (for acc_mutual_info) has no context.
+        contexts = [request.args[0] for row in requests.values() for request in row if request.args[0]]
+        low, high = min(contexts, default=""), max(contexts, default="")
+        return low[: next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))]
 
     @cached_property
-    def _report_items(self) -> frozenset[str]:
-        return frozenset(self._divided["report"])
-
-    @cached_property
-    def _harness_examples(self) -> list[list[Doc]]:
-        """The examples that lm-eval's command line draws, document by document."""
-        task = self._task
-        task.set_fewshot_seed(HARNESS_SEED)
-        same = task.fewshot_cfg.split == task.config.test_split
-        return [list(task.sampler.sample(n=self._shots, eval_doc=doc if same else None)) for doc in task.eval_docs]
-
-    @cached_property
-    def _pool(self) -> list[Doc]:
-        """The items that serve as examples outside the harness's own draws."""
-        if self._pool_split is None or (not self._reserves and self._spec.fewshot is None):
-            return list(self._task.sampler.df)
-        docs = self._docs(self._pool_split)
-        kept = [
-            i for i in range(len(docs)) if not self._reserves or self._place(f"{self._pool_split}:{i}") < POOL_SHARE
-        ]
-        return [dict(docs[i]) for i in kept]
-
-    def _find_pool(self) -> str | None:
-        """The dataset split that examples come from; None if there are none, or fixed ones."""
-        if not self._shots:
-            return None
-        task, config = self._task, self._task.config
-        if not hasattr(task, "sampler"):
-            raise UsageError(f"{self._where}: num_fewshot is {self._shots}, but the task has no examples")
-        split = self._spec.fewshot or task.fewshot_cfg.split
-        if split is None and task.fewshot_cfg.samples is None:
-            split = config.training_split or config.validation_split or config.test_split
-        if split is not None and split not in self._task.dataset:
-            raise UsageError(
-                f"{self._where}, fewshot: no dataset split {split!r}; {nearest(split, self._task.dataset)}"
-            )
-        return split
+    def generation_settings(self) -> dict[str, Any]:
+        """What shapes the responses besides the model, the prompt and the back end, as plain data."""
+        options = {name: part.task.config.generation_kwargs or {} for name, part in self._parts.items()}
+        first = next(iter(options.values()))
+        same = all(other == first for other in options.values())
+        return {"request": self._kind, "options": first if same else {"subtasks": options}}
 
     # -- scores --------------------------------------------------------------------------------------------------------
 
-    def outcomes(self, answers: Sequence[tuple[str, Generation]]) -> list[Outcome]:
-        """Score answers, given as (item id, generation), by the task's own filters and metrics.
+    @cached_property
+    def scoring_settings(self) -> str:
+        """Hash of all that turns responses into scores."""
+        own = self._own and self._own.fingerprint
+        data = [self.metric, self.filter, self.higher_is_better, own, [p.scoring for p in self._parts.values()]]
+        return hashlib.sha256(json.dumps(data, sort_keys=True, default=source_of).encode()).hexdigest()[:16]
 
-        Raises `UsageError` if the metric has no value for a single item, `WorkError` if that is not finite.
+    def outcomes(self, answers: Answers) -> list[Outcome]:
+        """Score answers, given as (item id, responses to its requests), by the task's own filters and metrics.
+
+        Raises `UsageError` if the metric has no value for a single item, `WorkError` if that is not finite, and
+        `CandidateError` if likelihoods are no numbers: the likeliest of them would be a matter of chance.
         """
-        requests = self.requests([item for item, _ in answers])
-        instances = [
-            dataclasses.replace(requests[item], resps=[answer.text], filtered_resps={}) for item, answer in answers
-        ]
+        for item, responses in answers:
+            if any(isinstance(response, Likelihood) and math.isnan(response.logprob) for response in responses):
+                raise CandidateError(f"{self._where}: the likelihoods that the model gives for item {item} are NaN")
+        filters = {self.filter, *((STRICT, FLEXIBLE) if self._both_filters else ())}
+        result = []
         with undisturbed():
-            for ensemble in self._task._filters:
-                if ensemble.name in self._scored_filters:
-                    ensemble.apply(instances)
-            scores = [{name: self._score(inst, name) for name in self._scored_filters} for inst in instances]
-        return [
-            Outcome(
-                task=self.name,
-                item=item,
-                score=by_filter[self.filter],
-                tokens=answer.tokens,
-                truncated=answer.truncated,
-                answer=answer.text,
-                prompt_hash=self.prompt_hash(item),
-                strict=by_filter.get(STRICT) if FLEXIBLE in by_filter else None,
-                flexible=by_filter.get(FLEXIBLE) if STRICT in by_filter else None,
+            values = self._values(answers, filters)
+            scored = [
+                {name: self._score(item, value) for name, value in by_filter.items()}
+                for (item, _), by_filter in zip(answers, values, strict=True)
+            ]
+        for (item, responses), scores in zip(answers, scored, strict=True):
+            score, weight = scores[self.filter]
+            result.append(
+                Outcome(
+                    task=self.name,
+                    item=item,
+                    score=score,
+                    tokens=sum(response.tokens for response in responses),
+                    truncated=any(isinstance(r, Generation) and r.truncated for r in responses),
+                    answer=responses_to_text(responses),
+                    prompt_hash=self.prompt_hash(item),
+                    strict=scores[STRICT][0] if self._both_filters else None,
+                    flexible=scores[FLEXIBLE][0] if self._both_filters else None,
+                    seconds=sum(response.seconds for response in responses),
+                    weight=weight,
+                )
             )
-            for (item, answer), by_filter in zip(answers, scores, strict=True)
+        return result
+
+    def aggregate(self, outcomes: Sequence[Outcome]) -> float:
+        """Return what lm-eval's command line reports for these items under this metric, in the metric's own direction.
+
+        For the metrics that are not lm-eval's, the mean. A group or tag that lm-eval gives no number is the mean of
+        its tasks weighted by their numbers of items. Not to be called without outcomes.
+        """
+        rows: dict[str, list[Outcome]] = {}
+        for outcome in sorted(outcomes, key=lambda outcome: self._file_order(outcome.item)):
+            rows.setdefault(self._locate(outcome.item)[0], []).append(outcome)
+        numbers = {name: self._number(self._parts[name], part_rows) for name, part_rows in rows.items()}
+        if self._group is None:
+            return next(iter(numbers.values()))
+        key = f"{self.metric},{self.filter}"
+        results = {name: {key: number, "sample_len": len(rows[name])} for name, number in numbers.items()}
+        with undisturbed():
+            number = self._group.aggregate(results).get(key)
+        if number is None or self._own is not None:
+            number = sum(numbers[name] * len(rows[name]) for name in rows) / len(outcomes)
+        return float(number)
+
+    def _number(self, part: Part, rows: list[Outcome]) -> float:
+        """What lm-eval reports for one of its tasks."""
+        aggregation = self._aggregation(part)
+        if self._own is not None or aggregation is mean:
+            number = float(mean([outcome.score for outcome in rows]))
+            return number if self.higher_is_better else 0.0 - number
+        answers = [(o.item, text_to_responses(o, likelihood=self._kind != GENERATES)) for o in rows]
+        try:
+            with undisturbed():
+                return float(aggregation([values[self.filter] for values in self._values(answers, {self.filter})]))
+        except OverflowError:  # the perplexity of a broken model
+            return math.inf
+
+    def _aggregation(self, part: Part) -> Aggregation:
+        found: Aggregation = part.task.aggregation().get(self.metric, mean)
+        return found
+
+    def _values(self, answers: Answers, filters: set[str | None]) -> list[dict[str | None, Any]]:
+        """What the metric says of each answer under each filter."""
+        rows: list[list[Instance]] = []
+        by_part: dict[str, list[Instance]] = {}
+        for item, responses in answers:
+            requests = self.requests([item])[item]
+            row = [
+                dataclasses.replace(request, resps=[self._plain(response)], filtered_resps={})
+                for request, response in zip(requests, responses, strict=True)
+            ]
+            rows.append(row)
+            by_part.setdefault(self._locate(item)[0], []).extend(row)
+        for name, instances in by_part.items():
+            for ensemble in self._parts[name].task._filters:
+                if ensemble.name in filters:
+                    ensemble.apply(instances)
+        return [
+            {name: self._value(item, responses, row, name) for name in filters}
+            for (item, responses), row in zip(answers, rows, strict=True)
         ]
 
-    def _score(self, instance: Instance, name: str) -> float:
-        metrics = self._task.process_results(instance.doc, [instance.filtered_resps[name]])
-        value = metrics.get(self.metric)
+    def _plain(self, response: Response) -> Any:
+        """A response as lm-eval's models give it."""
+        if isinstance(response, Generation):
+            return response.text
+        return response.logprob if self._kind == ROLLING else (response.logprob, response.greedy)
+
+    def _value(self, item: str, responses: Sequence[Response], row: list[Instance], filter_name: str | None) -> Any:
+        filtered = [row_.filtered_resps[filter_name] if filter_name else row_.resps[0] for row_ in row]
         try:
-            score = float(value)
-        except (TypeError, ValueError):
-            raise UsageError(f"{self._where}: metric {self.metric!r} has no value for a single item") from None
+            if self._own is not None:
+                (answer,) = responses
+                assert isinstance(answer, Generation)
+                return self._own.value(row[0].doc, str(filtered[0]), answer)
+            part = self._parts[self._locate(item)[0]]
+            return part.task.process_results(row[0].doc, filtered).get(self.metric)
+        except EvomergeError as error:
+            raise type(error)(f"{self._where}, item {item}: {error}") from None
+        except Exception as error:
+            raise WorkError(f"{self._where}: item {item} cannot be scored: {one_line(error)}") from None
+
+    def _score(self, item: str, value: Any) -> tuple[float, float]:
+        """The score and the weight of one item."""
+        name = self._locate(item)[0]
+        if self._own is not None:
+            score, weight = (value if self.higher_is_better else 0.0 - value), 1.0
+        else:
+            try:
+                aggregation = self._aggregation(self._parts[name])
+                score, weight = item_score(value, aggregation, higher_is_better=self.higher_is_better)
+            except Exception:
+                raise UsageError(f"{self._where}: metric {self.metric!r} has no value for a single item") from None
         if not math.isfinite(score):
-            raise WorkError(f"{self._where}: metric {self.metric!r} is {score} for document {instance.doc_id}")
-        return score if self.higher_is_better else 0.0 - score  # not -score: no negative zero
+            error = WorkError if self._kind == GENERATES else CandidateError
+            raise error(f"{self._where}: metric {self.metric!r} is {score} for item {item}")
+        return score, weight * self._part_weights.get(name, 1.0)
 
-    def _choose(self, kind: str, wanted: str | None, known: list[str]) -> str:
-        if wanted is not None and wanted not in known:
-            raise UsageError(f"{self._where}: no {kind} {wanted!r}; {nearest(wanted, known)}")
-        return wanted or known[0]
-
-
-class _Given:
-    """In the place of lm-eval's sampler: the examples that were chosen before."""
-
-    def __init__(self, examples: list[Doc]) -> None:
-        self._examples = examples
-
-    def sample(self, n: int, eval_doc: Doc | None = None) -> list[Doc]:
-        assert n == len(self._examples)
-        return self._examples
+    @cached_property
+    def _part_weights(self) -> dict[str, float]:
+        """What an item of each part counts for, where lm-eval weights the tasks of a group alike, large or small."""
+        listed = (self._group and self._group.aggregate_metric_list) or []
+        if all(entry.weight_by_size for entry in listed if entry.metric == self.metric):
+            return {}
+        sizes = {name: len(part.docs(part.reported_on)) for name, part in self._parts.items()}
+        return {name: sum(sizes.values()) / len(sizes) / size for name, size in sizes.items()}
 
 
 def load_tasks(
-    config: Mapping[str, Mapping[str, Any]], *, split_seed: int = 0, data: Mapping[str, str] | None = None
+    config: Mapping[str, Mapping[str, Any]],
+    *,
+    split_seed: int = 0,
+    data: Mapping[str, str] | None = None,
+    chat: ChatTemplate | None = None,
 ) -> dict[str, EvalTask]:
     """Load tasks from plain data (task name -> the keys of `TaskSpec`).
 
     Args:
-        config: the tasks.
+        config: the tasks; one with a list of num_fewshot makes a task NAME-<n>shot for each number.
         split_seed: seed of the division of items.
         data: local files in place of data sets, `task.split` -> path (or `task` -> path), on top of the configuration.
+        chat: renders chats (`chat_from(tokenizer)`, or an lm-eval model), for tasks that ask for a chat template.
 
     Raises `UsageError` for the first thing that is wrong.
     """
@@ -319,8 +402,8 @@ def load_tasks(
             raise UsageError(f"data for {place!r}: no such task; {nearest(name, settings)}")
         old = settings[name].get("data_files")
         settings[name]["data_files"] = {**(old if isinstance(old, Mapping) else {}), split: path} if split else path
-    specs = [TaskSpec.from_dict(name, values) for name, values in settings.items()]
-    return {spec.name: EvalTask(spec, split_seed=split_seed) for spec in specs}
+    specs = [spec for name, values in settings.items() for spec in expand(name, values)]
+    return {spec.name: EvalTask(spec, split_seed=split_seed, chat=chat) for spec in specs}
 
 
 def find_task_config(name: str) -> dict[str, dict[str, Any]]:
@@ -339,11 +422,6 @@ def find_task_config(name: str) -> dict[str, dict[str, Any]]:
         known |= content
     if name in known:
         return {name: known[name]}
-    path = find_yaml(name)
-    label = name if Path(name).suffix not in (".yaml", ".yml") else path.stem
+    find(name)
+    label = name if Path(name).suffix not in (".yaml", ".yml") else Path(name).stem
     return {label: {"task": name}}
-
-
-def _digest(data: Any) -> str:
-    text = json.dumps(data, sort_keys=True, default=lambda value: getattr(value, "__qualname__", str(type(value))))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
