@@ -3,7 +3,17 @@ import json
 import pytest
 
 from evomerge.errors import UsageError
-from evomerge.evaluation.data import local_dataset, mbpp_dataset, mbpp_shots, read_rows, zoo_dataset
+from evomerge.evaluation import data
+from evomerge.evaluation.data import (
+    humaneval_dataset,
+    local_dataset,
+    math_dataset,
+    math_shots,
+    mbpp_dataset,
+    mbpp_shots,
+    read_rows,
+    zoo_dataset,
+)
 
 
 def write(path, rows):
@@ -43,6 +53,20 @@ def test_local_dataset_needs_splits(tmp_path):
         local_dataset(path)
 
 
+def test_items_with_other_keys(tmp_path):
+    rows = [{"a": 1}, {"b": "x", "a": 2}]
+    assert list(local_dataset({"train": write(tmp_path / "x.jsonl", rows)})["train"]) == [
+        {"a": 1, "b": None},
+        {"a": 2, "b": "x"},
+    ]
+
+
+def test_items_of_several_kinds(tmp_path):
+    path = write(tmp_path / "x.jsonl", [{"a": 1}, {"a": "x"}])
+    with pytest.raises(UsageError, match=r"data files, train: a key has values of several kinds"):
+        local_dataset({"train": path})
+
+
 def test_zoo_items():
     assert {len(rows) for rows in zoo_dataset("math").values()} == {16, 400, 600}
 
@@ -64,3 +88,59 @@ def test_mbpp_from_several_files(tmp_path):
 def test_mbpp_without_its_examples(tmp_path):
     with pytest.raises(UsageError, match="task_id 2, 3, 4"):
         mbpp_dataset(write(tmp_path / "a.jsonl", [{"task_id": 11}]))
+
+
+def test_humaneval_is_one_file(tmp_path):
+    path = write(tmp_path / "a.jsonl", [{"prompt": "def f():"}])
+    for files in (path, {"test": path}):
+        assert {split: list(rows) for split, rows in humaneval_dataset(files).items()} == {
+            "test": [{"prompt": "def f():"}]
+        }
+
+
+def test_math_items(tmp_path):
+    rows = [
+        {"problem": "a", "solution": r"so $\boxed{1}$", "level": "Level 1"},
+        {"problem": "b", "answer": r"\frac12"},
+        {"problem": "c", "answer": 0, "solution": None},
+    ]
+    found = math_dataset({"train": write(tmp_path / "a.jsonl", rows), "test": write(tmp_path / "b.jsonl", rows[1:2])})
+    assert list(found["train"]) == [
+        {"problem": "a", "gold": r"so $\boxed{1}$"},
+        {"problem": "b", "gold": r"$\boxed{\frac12}$"},
+        {"problem": "c", "gold": r"$\boxed{0}$"},
+    ]
+    assert len(found["test"]) == 1
+
+
+@pytest.mark.parametrize("row", [{"problem": "a"}, {"solution": "a"}, {"problem": "a", "answer": "", "solution": ""}])
+def test_math_items_without_an_answer(tmp_path, row):
+    path = write(tmp_path / "a.jsonl", [{"problem": "a", "answer": "1"}, row])
+    with pytest.raises(UsageError, match="item test:1 needs the keys problem and solution"):
+        math_dataset({"test": path})
+
+
+def test_math_without_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "find_spec", lambda name: None if name == "math_verify" else name)
+    with pytest.raises(UsageError, match=r"^it needs math_verify; install the extra: pip install 'evomerge\[math\]'$"):
+        math_dataset({"test": write(tmp_path / "a.jsonl", [{"problem": "a", "answer": "1"}])})
+
+
+def test_math_examples_are_not_scored(tmp_path):
+    shot = {"problem": math_shots()[2]["problem"].replace(" ", "\n"), "answer": "16"}
+    rows = [{"problem": "a", "answer": "1"}, shot, {"problem": "b", "answer": "2"}]
+    found = math_dataset({split: write(tmp_path / f"{split}.jsonl", rows) for split in ("train", "test")})
+    assert found["train"]["problem"] == ["a", "b"]
+    assert len(found["test"]) == 3  # the test items are lm-eval's, one and all
+
+
+def test_math_shots(monkeypatch, tmp_path):
+    shots = math_shots()
+    assert len(shots) == 4
+    assert all(set(shot) == {"problem", "gold"} and "The final answer is" in shot["gold"] for shot in shots)
+    for content in (None, "", "def list_fewshot_samples():\n    return call()\n", "def ("):
+        monkeypatch.setattr(data, "_MINERVA", tmp_path / "utils.py")
+        if content is not None:
+            (tmp_path / "utils.py").write_text(content)
+        with pytest.raises(UsageError, match="examples are not found in"):
+            math_shots()
