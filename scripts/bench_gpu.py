@@ -34,10 +34,10 @@ if not torch.cuda.is_available() and "--interpret" not in sys.argv:
 
 import triton
 
+from evomerge.checkpoints.rows import MemorySource
 from evomerge.merging import METHODS, MergeEngine, mask
 from evomerge.merging.kernels.gpu import Job, Shape, Target, weighted_sums
 from evomerge.merging.methods.base import Operands, RankMask, Term, WeightedSum
-from evomerge.merging.residence import Held
 from evomerge.merging.tensors import PlannedTensor, merge_span
 from evomerge.recipes import Recipe
 from evomerge.recipes.groups import Layout
@@ -147,7 +147,7 @@ class Pool:
 
     def differs(self, name: str, plan: WeightedSum, value: int) -> bool:
         """Return whether a merged tensor differs from what the CPU makes of it."""
-        models = [Held(tensor.cpu()) for tensor in (self.base[name], *self.experts[name])]
+        models = [MemorySource(tensor.cpu()) for tensor in (self.base[name], *self.experts[name])]
         ranks = [ranks.cpu() for ranks in self.ranks.get(name, ())]
         operands: Any = Operands(
             name=name,
@@ -176,12 +176,12 @@ class Opened:
         self.references = {label: label for label in ("", *LABELS)}
         self.base = SimpleNamespace(path=Path())
         self._held = {
-            (label, name): Held(tensor.view(shapes[name]))
+            (label, name): MemorySource(tensor.view(shapes[name]))
             for name in shapes
             for label, tensor in zip(("", *LABELS), (pool.base[name], *pool.experts[name]), strict=True)
         }
 
-    def source(self, label: str, name: str) -> Held:
+    def source(self, label: str, name: str) -> MemorySource:
         """Return a tensor of the base ("") or an expert."""
         return self._held[label, name]
 

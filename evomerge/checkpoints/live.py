@@ -2,8 +2,8 @@
 
 transformers runs some models in another form than their files hold: experts stacked into one tensor, gate and up
 projections side by side, other prefixes. It knows how to turn a model back when it saves it; here the same knowledge
-gives, for every tensor of the file, the part of the running model's memory in which it lies. This file knows nothing
-about merging, and of no architecture in particular.
+gives, for every tensor of the file, the part of the running model's memory in which it lies, on whichever device. This
+file knows nothing about merging, and of no architecture in particular.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from evomerge.checkpoints.offloaded import offloaded_tensors
 from evomerge.errors import UsageError
 
 
@@ -27,11 +28,16 @@ def live_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Return name in the file -> the running model's own memory (writing into it changes the model).
 
     A tensor may be no contiguous one. Tied tensors appear under each of their names, and those of the model without its
-    head (`transformer.` in GPT-2) also without that prefix, which older files leave out.
+    head (`transformer.` in GPT-2) also without that prefix, which older files leave out. Of a model that accelerate has
+    spread over devices each tensor is where it is; for those that it keeps outside the model see `offloaded_tensors`.
 
     Raises `UsageError` if the model does not hold a tensor of its file as it is.
     """
     running = {name: tensor.detach() for name, tensor in model.state_dict(keep_vars=True).items()}
+    running |= offloaded_tensors(model)
+    for name, tensor in running.items():
+        if tensor.device.type == "meta":
+            raise UsageError(f"the loaded model has no values for {name!r} (device meta); load it with its weights")
     if not hasattr(model, "config"):
         return running
     from transformers.core_model_loading import revert_weight_conversion  # takes seconds, and export needs no model

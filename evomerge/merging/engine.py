@@ -1,13 +1,16 @@
 """The resident engine: builds recipe after recipe in the weights of one live model, in place.
 
-Only tensors for which a recipe differs from the one before are built. This file knows nothing about prompts or scores,
-and about transformers only that a model has named parameters and buffers.
+Only tensors for which a recipe differs from the one before are built. A model may be spread over devices: what lies on
+a GPU is merged there, all else (in main memory, or in files mapped into it) on the CPU, and the bits are the same
+wherever it is. This file knows nothing about prompts or scores, and about transformers only that a model has named
+parameters and buffers.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -17,15 +20,13 @@ from evomerge.errors import CandidateError, UsageError
 from evomerge.merging.fingerprint import combine, to_text
 from evomerge.merging.mask import RememberedUniforms
 from evomerge.merging.match import check_same_models
-from evomerge.merging.methods.reductions import spans
-from evomerge.merging.residence import Memory, Residence
+from evomerge.merging.on_cpu import CpuMerger
+from evomerge.merging.residence import Memory, Residence, Residences
 from evomerge.merging.settings import clash, resolve
 from evomerge.merging.statistics import PoolStatistics
-from evomerge.merging.tensors import TORCH_DTYPES, PlannedTensor, TensorRecipe, merge_span, plan_tensor
+from evomerge.merging.tensors import TORCH_DTYPES, PlannedTensor, TensorRecipe, plan_tensor
 from evomerge.recipes import Recipe
 
-# Elements that a thread merges at a time: small enough to divide one large tensor over all threads.
-_SPAN = 1 << 22
 # Seconds a tensor beyond which planning is worth threads.
 _SLOW = 1e-3
 
@@ -45,13 +46,31 @@ class AppliedMerge:
     seconds: float
 
 
+class Merger(Protocol):
+    """Merges tensors on one device."""
+
+    def merge(self, planned: Iterable[PlannedTensor], targets: Mapping[str, torch.Tensor]) -> dict[str, int]:
+        """Write the merged tensors into `targets`, flat; return their fingerprints by name."""
+        ...
+
+
+@dataclass
+class _Part:
+    """The tensors of a model that are merged on one device."""
+
+    device: torch.device
+    names: frozenset[str]
+    merger: Merger
+    planning_is_slow: bool = True
+
+
 class MergeEngine:
     """Writes merges into a live model.
 
     Args:
         pool: the base and its experts.
-        model: a model of the same architecture, on the CPU or a GPU. Nothing else may write its weights, unless
-            `forget` is called afterwards.
+        model: a model of the same architecture, on the CPU, a GPU, or spread over several and main memory and disk by
+            accelerate (a device map). Nothing else may write its weights, unless `forget` is called afterwards.
         threads: how many threads merge on the CPU; None for one a processor torch may use. The result does not depend
             on it.
         on_change: called when weights have been written (a back end's `weights_changed`).
@@ -79,22 +98,15 @@ class MergeEngine:
         self._threads = threads or torch.get_num_threads()
         self._on_change = on_change
         self._targets = _targets(pool, model)
-        device = next(iter(self._targets.values())).device
-        # other devices than GPUs of CUDA are written to by the CPU
-        self._merging_on = device if device.type == "cuda" else torch.device("cpu")
-        self.residence = Residence(pool, self._merging_on, memory)
+        devices = {name: _merged_on(target.device) for name, target in self._targets.items()}
+        self.residence = Residences(pool, devices, memory)
         room = self.residence.room if cache_bytes is None else cache_bytes
-        on_gpu = device.type == "cuda" and self.residence.memory == "resident"
-        # plans, and methods that are functions in torch, read what is not on a GPU
-        self._models = pool if on_gpu else self.residence
-        self._statistics = PoolStatistics(self._models, pool.layout.tensors, cache_bytes=room // 2)
-        self._uniforms = RememberedUniforms(room // 2) if device.type != "cuda" else None
-        self._gpu = None
-        if device.type == "cuda":
-            from evomerge.merging.on_gpu import GpuMerger
-
-            self._gpu = GpuMerger(self.residence, device, threads=self._threads)
-        self._planning_is_slow = True
+        self._statistics = PoolStatistics(self.residence, pool.layout.tensors, cache_bytes=room // 2)
+        self._uniforms = RememberedUniforms(room // 2)
+        self._parts = [
+            _Part(device, frozenset(n for n in devices if devices[n] == device), self._merger(device, residence))
+            for device, residence in self.residence.parts.items()
+        ]
         self._built: dict[str, tuple[TensorRecipe, int]] = {}
 
     def apply(self, recipe: Recipe) -> AppliedMerge:
@@ -139,70 +151,77 @@ class MergeEngine:
                     f"{str(target.dtype).removeprefix('torch.')}; load the model in {recipe.dtype} or float32"
                 )
 
-    @torch.no_grad()
+    def _merger(self, device: torch.device, residence: Residence) -> Merger:
+        if device.type != "cuda":
+            return CpuMerger(self._threads)
+        from evomerge.merging.on_gpu import GpuMerger  # triton comes with builds of torch for GPUs
+
+        return GpuMerger(residence, device, threads=self._threads)
+
     def _build(self, pieces: dict[str, TensorRecipe]) -> None:
+        """Build tensors: the parts of the model side by side, so that no device waits for another."""
         # The largest first, so that no thread is left alone with one at the end.
         names = sorted(pieces, key=lambda name: -self._targets[name].numel())
+        work = [(part, own) for part in self._parts if (own := [name for name in names if name in part.names])]
+        with ThreadPoolExecutor(self._threads) as planners, ThreadPoolExecutor(len(work)) as devices:
+
+            def build(one: tuple[_Part, list[str]]) -> dict[str, int]:
+                return self._build_part(*one, pieces, planners)
+
+            try:
+                values = list(devices.map(build, work) if len(work) > 1 else map(build, work))
+            except BaseException:
+                planners.shutdown(cancel_futures=True)
+                raise
+        self._built.update({name: (pieces[name], part[name]) for part in values for name in part})
+
+    @torch.no_grad()
+    def _build_part(
+        self, part: _Part, names: Sequence[str], pieces: Mapping[str, TensorRecipe], executor: ThreadPoolExecutor
+    ) -> dict[str, int]:
+        """Build the tensors of one device; return their fingerprints."""
+        remembered = self._uniforms if part.device.type != "cuda" else None  # GPUs draw masks anew
 
         def plan(name: str) -> PlannedTensor:
-            return plan_tensor(name, pieces[name], self._models, self._statistics, self._uniforms)
+            return plan_tensor(name, pieces[name], self.residence, self._statistics, remembered)
 
-        buffers = {name: self._buffer(name, pieces[name].dtype) for name in names}
-        with ThreadPoolExecutor(self._threads) as executor:
-            try:
-                if self._gpu is not None:
-                    values = self._gpu.merge(self._planned(plan, names, executor), buffers)
-                else:
-                    values = _merge_on_cpu(list(self._planned(plan, names, executor)), buffers, executor)
-            except BaseException:
-                executor.shutdown(cancel_futures=True)
-                raise
+        buffers = {name: self._buffer(name, pieces[name].dtype, part.device) for name in names}
+        values = part.merger.merge(_planned(part, plan, names, executor), buffers)
         for name, buffer in buffers.items():
             if buffer.data_ptr() != self._targets[name].data_ptr():
                 self._targets[name].copy_(buffer.view(self._targets[name].shape))
-        self._built.update({name: (pieces[name], values[name]) for name in names})
+        return values
 
-    def _planned(
-        self, plan: Callable[[str], PlannedTensor], names: Sequence[str], executor: ThreadPoolExecutor
-    ) -> Iterator[PlannedTensor]:
-        """Plan tensors as they are asked for: on the threads where that takes long, as when statistics are computed.
-
-        Where it does not, threads would only take the interpreter's lock from one another (and from what feeds a GPU).
-        """
-        seconds: list[float] = []
-
-        def timed(name: str) -> PlannedTensor:
-            start = time.thread_time()
-            planned = plan(name)
-            seconds.append(time.thread_time() - start)
-            return planned
-
-        yield from executor.map(timed, names) if self._planning_is_slow else map(timed, names)
-        self._planning_is_slow = sum(seconds) > _SLOW * len(names)
-
-    def _buffer(self, name: str, dtype: torch.dtype) -> torch.Tensor:
+    def _buffer(self, name: str, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """Return what to merge into, flat: the model's own memory where that lies in one piece on the right device."""
         target = self._targets[name]
-        on = self._merging_on
-        if target.is_contiguous() and target.device == on:
+        if target.is_contiguous() and target.device == device:
             return target.detach().view(-1)
-        return torch.empty(target.numel(), dtype=dtype, device=on)
+        return torch.empty(target.numel(), dtype=dtype, device=device)
 
 
-def _merge_on_cpu(
-    planned: Sequence[PlannedTensor], buffers: Mapping[str, torch.Tensor], executor: ThreadPoolExecutor
-) -> dict[str, int]:
-    """Merge all spans of all tensors on the threads; return the fingerprints."""
-    jobs = [(tensor, *span) for tensor in planned for span in spans(tensor.operands.size, _SPAN)]
+def _merged_on(device: torch.device) -> torch.device:
+    """Return where the tensors of a device are merged; other devices than GPUs of CUDA are written to by the CPU."""
+    return device if device.type == "cuda" else torch.device("cpu")
 
-    def merge(job: tuple[PlannedTensor, int, int]) -> int:
-        tensor, first, last = job
-        return merge_span(tensor, first, last, buffers[tensor.operands.name][first:last])
 
-    values = dict.fromkeys(buffers, 0)
-    for (tensor, _, _), value in zip(jobs, executor.map(merge, jobs), strict=True):
-        values[tensor.operands.name] = combine(values[tensor.operands.name], value)
-    return values
+def _planned(
+    part: _Part, plan: Callable[[str], PlannedTensor], names: Sequence[str], executor: ThreadPoolExecutor
+) -> Iterator[PlannedTensor]:
+    """Plan tensors as they are asked for: on the threads where that takes long, as when statistics are computed.
+
+    Where it does not, threads would only take the interpreter's lock from one another (and from what feeds a GPU).
+    """
+    seconds: list[float] = []
+
+    def timed(name: str) -> PlannedTensor:
+        start = time.thread_time()
+        planned = plan(name)
+        seconds.append(time.thread_time() - start)
+        return planned
+
+    yield from executor.map(timed, names) if part.planning_is_slow else map(timed, names)
+    part.planning_is_slow = sum(seconds) > _SLOW * len(names)
 
 
 def _targets(pool: ModelPool, model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -7,7 +7,6 @@ merged. This file knows nothing about recipes; the loops are in `kernels.gpu`.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import torch
@@ -15,11 +14,11 @@ import torch
 from evomerge.merging.fingerprint import combine
 from evomerge.merging.kernels.gpu import Job, Launch, Target, weighted_sums
 from evomerge.merging.methods import WeightedSum
-from evomerge.merging.methods.reductions import spans
+from evomerge.merging.on_cpu import CpuMerger
 from evomerge.merging.residence import Residence
-from evomerge.merging.tensors import PlannedTensor, all_terms, merge_span
+from evomerge.merging.tensors import PlannedTensor, all_terms
 
-# Elements that a thread of the CPU merges at a time.
+# Elements that a thread of the CPU merges at a time, of one tensor alone.
 _SPAN = 1 << 20
 # Tensors in one launch, where all weights are on the device: enough of the largest to outlast the planning of the next.
 _BATCH = 24
@@ -31,16 +30,17 @@ Weights = list[torch.Tensor]
 
 
 class GpuMerger:
-    """Merges planned tensors on one device.
+    """Merges planned tensors on one device; several may work side by side, each on a thread, for one model.
 
     Args:
-        residence: where the weights are.
+        residence: where the weights are, of the tensors that this device merges.
         device: where to merge; the CPU under Triton's interpreter.
         threads: for methods that are no weighted sums: the CPU merges these.
     """
 
     def __init__(self, residence: Residence, device: torch.device, *, threads: int = 1) -> None:
-        self._residence, self._device, self._threads = residence, device, threads
+        self._residence, self._device = residence, device
+        self._cpu = CpuMerger(threads, _SPAN)
         self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._ranks: dict[tuple[str, str], torch.Tensor] = {}
         # of each tensor, what was prepared last, and what it depends on: of weights that stay where they are
@@ -125,16 +125,11 @@ class GpuMerger:
 
     def _on_cpu(self, tensor: PlannedTensor, out: torch.Tensor) -> int:
         """Merge by a function in torch, on the CPU's threads, and copy the result; return the fingerprint."""
+        name = tensor.operands.name
         merged = torch.empty(out.numel(), dtype=tensor.dtype)
-
-        def merge(span: tuple[int, int]) -> int:
-            first, last = span
-            return merge_span(tensor, first, last, merged[first:last])
-
-        with ThreadPoolExecutor(self._threads) as executor:
-            values = list(executor.map(merge, spans(tensor.operands.size, _SPAN)))
+        value = self._cpu.merge([tensor], {name: merged})[name]
         out.copy_(merged)
-        return combine(*values)
+        return value
 
 
 def _target(

@@ -11,6 +11,7 @@ import torch
 from evomerge.checkpoints import ModelPool
 from evomerge.errors import CandidateError
 from evomerge.merging.fingerprint import combine
+from evomerge.merging.mask import RememberedUniforms
 from evomerge.merging.match import check_same_models
 from evomerge.merging.methods.reductions import spans
 from evomerge.merging.settings import check
@@ -28,14 +29,29 @@ Sink = Callable[[str, int, torch.Tensor], None]
 class MergeStream:
     """A recipe that is ready to be merged from the checkpoints of a pool.
 
+    Args:
+        recipe: what to merge.
+        pool: from what.
+        statistics: of the pool, or of a copy of it in memory, from which the weights are then read; what it remembers
+            serves the next stream too. None: its own, of the pool.
+        uniforms: where the numbers of masks are kept for the next stream; None: nowhere.
+
     Raises `UsageError` at once if the recipe cannot be built from the pool.
     """
 
-    def __init__(self, recipe: Recipe, pool: ModelPool) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        pool: ModelPool,
+        *,
+        statistics: PoolStatistics | None = None,
+        uniforms: RememberedUniforms | None = None,
+    ) -> None:
         self._settings = check(recipe, pool.layout)
         check_same_models(recipe, pool)
         self.recipe, self.pool = recipe, pool
-        self._statistics = PoolStatistics(pool, pool.layout.tensors)
+        self._statistics = statistics or PoolStatistics(pool, pool.layout.tensors)
+        self._uniforms = uniforms
 
     def merge(self, name: str, sink: Sink) -> int:
         """Merge a tensor span by span into a sink and return its fingerprint.
@@ -49,13 +65,21 @@ class MergeStream:
             raise
 
     def _merge(self, name: str, sink: Sink) -> int:
-        planned = plan_tensor(name, TensorRecipe.of(self.recipe, self._settings[name]), self.pool, self._statistics)
+        wanted = TensorRecipe.of(self.recipe, self._settings[name])
+        planned = plan_tensor(name, wanted, self._statistics.models, self._statistics, self._uniforms)
         total = 0
         for first, last in spans(planned.operands.size, _SPAN):
             out = torch.empty(last - first, dtype=planned.dtype)
             total = combine(total, merge_span(planned, first, last, out))
             sink(name, first, out)
         return total
+
+    def whole(self, name: str) -> tuple[torch.Tensor, int]:
+        """Merge a tensor; return it, shaped, and its fingerprint. Raises what `merge` raises."""
+        pieces: list[torch.Tensor] = []
+        value = self.merge(name, lambda _name, _first, elements: pieces.append(elements))
+        flat = torch.cat(pieces) if pieces else torch.empty(0, dtype=TORCH_DTYPES[self.recipe.dtype])
+        return flat.view(self.pool.shape(name)), value
 
     def merge_all(self, names: Iterable[str], sink: Sink, *, threads: int = 1) -> int:
         """Merge several tensors, each on a thread, in no order; return their fingerprint together."""
@@ -75,11 +99,4 @@ def stream(recipe: Recipe, pool: ModelPool) -> Iterator[tuple[str, torch.Tensor]
     comes out infinite or NaN.
     """
     merging = MergeStream(recipe, pool)
-
-    def whole(name: str) -> torch.Tensor:
-        pieces: list[torch.Tensor] = []
-        merging.merge(name, lambda _name, _first, elements: pieces.append(elements))
-        flat = torch.cat(pieces) if pieces else torch.empty(0, dtype=TORCH_DTYPES[recipe.dtype])
-        return flat.view(pool.shape(name))
-
-    return ((name, whole(name)) for name in pool.layout.tensors)
+    return ((name, merging.whole(name)[0]) for name in pool.layout.tensors)

@@ -64,7 +64,7 @@ def test_threads_spans_and_memory_are_nothing(family: Family, method: str, monke
     pool, recipe = pool_of(family), recipe_of(family, method)
     prints = set()
     for threads, cache, memory, span in ((1, 0, "resident", 1 << 20), (2, 1 << 30, "files", 64), (4, 5000, None, 1000)):
-        monkeypatch.setattr("evomerge.merging.engine._SPAN", span)
+        monkeypatch.setattr("evomerge.merging.on_cpu._SPAN", span)
         engine = MergeEngine(pool, _load(family), threads=threads, cache_bytes=cache, memory=memory)
         prints.add(engine.apply(recipe).fingerprint)
     assert len(prints) == 1

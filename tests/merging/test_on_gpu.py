@@ -11,7 +11,7 @@ pytest.importorskip("triton", reason="triton comes with builds of torch for GPUs
 
 from evomerge.errors import CandidateError
 from evomerge.merging import METHODS, MergeEngine, stream
-from evomerge.merging.fingerprint import fingerprint
+from evomerge.merging.fingerprint import combine, fingerprint, to_text
 from evomerge.merging.on_gpu import GpuMerger
 from evomerge.merging.residence import Memory, Residence
 from evomerge.merging.settings import resolve
@@ -30,9 +30,9 @@ TENSORS = ("model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight"
 class Merger:
     """A GpuMerger and what it writes into."""
 
-    def __init__(self, family: Family, memory: Memory) -> None:
-        self.pool = pool_of(family)
-        self.residence = Residence(self.pool, DEVICE, memory)
+    def __init__(self, family: Family, memory: Memory, names: tuple[str, ...] = TENSORS) -> None:
+        self.pool, self.names = pool_of(family), names
+        self.residence = Residence(self.pool, DEVICE, memory, names=names)
         self.gpu = GpuMerger(self.residence, DEVICE)
         # plans are made from the weights in main memory
         self.statistics = PoolStatistics(self.pool, self.pool.layout.tensors, cache_bytes=0)
@@ -41,7 +41,7 @@ class Merger:
     def merge(self, recipe: Recipe) -> dict[str, int]:
         planned: list[PlannedTensor] = []
         settings = resolve(recipe, self.pool.layout)
-        for name in TENSORS:
+        for name in self.names:
             piece = TensorRecipe.of(recipe, settings[name])
             planned.append(plan_tensor(name, piece, self.pool, self.statistics))
             size = planned[-1].operands.size
@@ -52,7 +52,7 @@ class Merger:
 def check(merger: Merger, recipe: Recipe) -> None:
     values = merger.merge(recipe)
     for name, tensor in stream(recipe, merger.pool):
-        if name in TENSORS:
+        if name in merger.names:
             assert torch.equal(merger.out[name].cpu().view(torch.uint8), tensor.flatten().view(torch.uint8)), name
             assert values[name] == fingerprint(name, tensor)
 
@@ -75,6 +75,21 @@ def test_infinite_weights_are_refused_by_name(family: Family) -> None:
     recipe = recipe_of(family, "linear", parameters={"weight": weights}, options={"normalize": {"all": False}})
     with pytest.raises(CandidateError, match=r"q_proj.* holds NaN or infinity"):
         Merger(family, "resident").merge(recipe)
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("method", ["dare_ties", "slerp"])
+def test_two_mergers_that_hold_a_part_each(family: Family, method: str, memory: Memory) -> None:
+    """As when two GPUs hold a part of the model each."""
+    mergers = [Merger(family, memory, TENSORS[:1]), Merger(family, memory, TENSORS[1:])]
+    whole = MergeEngine(mergers[0].pool, AutoModelForCausalLM.from_pretrained(family["base"], dtype=torch.bfloat16))
+    rest = Merger(family, "files", tuple(set(mergers[0].pool.layout.tensors) - set(TENSORS)))
+    for seed in (3, 4):
+        recipe = recipe_of(family, method, seed=seed)
+        for merger in mergers:
+            check(merger, recipe)
+        total = combine(*(value for merger in (*mergers, rest) for value in merger.merge(recipe).values()))
+        assert to_text(total) == whole.apply(recipe).fingerprint
 
 
 @pytest.mark.skipif(DEVICE.type == "cpu", reason="needs a GPU: the engine takes the device from the model")

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from evomerge.checkpoints.rows import MemorySource
 from evomerge.errors import UsageError
 from evomerge.merging import residence
-from evomerge.merging.residence import Held, Residence, available_memory, pool_bytes
+from evomerge.merging.residence import Residence, Residences, available_memory, pool_bytes
 from tests.merging.recipes import pool_of
 
 Family = dict[str, Path]
@@ -38,7 +39,7 @@ def test_what_is_resident_no_longer_hangs_on_the_files(family: Family) -> None:
 
 def test_too_little_memory_leaves_the_weights_in_their_files(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = pool_of(family)
-    size = pool_bytes(pool)
+    size = pool_bytes(pool, pool.layout.tensors)
     assert size == sum(2 * pool.tensor("", n).numel() for n in pool.layout.tensors) * (1 + len(pool.experts))
     monkeypatch.setattr(residence, "available_memory", lambda: 2 * size)
     enough = Residence(pool, CPU)
@@ -61,10 +62,41 @@ def test_the_memory_of_this_machine_is_known() -> None:
     assert 1 << 20 < available_memory() < 1 << 50
 
 
-def test_a_held_tensor_is_read_without_a_copy() -> None:
-    tensor = torch.arange(12.0).view(3, 4)
-    held = Held(tensor)
-    assert (held.shape, held.dtype) == ((3, 4), torch.float32)
-    part = held.read(4, 8)
-    assert part.tolist() == [4, 5, 6, 7]
-    assert part.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
+def test_a_device_keeps_only_what_it_merges(family: Family) -> None:
+    pool = pool_of(family)
+    names = pool.layout.tensors
+    part = Residence(pool, CPU, names=names[:3])
+    assert f"{pool_bytes(pool, names[:3]) / 1e9:.2f} GB" in part.reason
+    for label in ("", "math"):
+        assert isinstance(part.source(label, names[0]), MemorySource)
+        assert not isinstance(part.source(label, names[3]), MemorySource)
+
+
+def test_a_part_for_each_device_and_one_view_of_all(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = pool_of(family)
+    names = pool.layout.tensors
+    other = torch.device("cpu", 0)  # stands for a second device
+    free = iter([10 * pool_bytes(pool, names), 0])  # the first takes all there is
+    monkeypatch.setattr(residence, "available_memory", lambda: next(free))
+    whole = Residences(pool, {name: other if i % 2 else CPU for i, name in enumerate(names)})
+    assert [whole.parts[device].memory for device in (CPU, other)] == ["resident", "files"]
+    assert whole.reason == f"{whole.parts[CPU].reason}; {whole.parts[other].reason}"
+    assert whole.room == 0
+    for i, name in enumerate(names):
+        assert whole.shape(name) == pool.shape(name)
+        assert torch.equal(whole.source("code", name).read(0, 8), pool.tensor("code", name).flatten()[:8])
+        assert isinstance(whole.source("code", name), MemorySource) == (i % 2 == 0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_and_the_cpu(family: Family) -> None:
+    pool = pool_of(family)
+    names, gpu = pool.layout.tensors, torch.device("cuda", 0)
+    devices = {name: gpu if i % 2 else CPU for i, name in enumerate(names)}
+    for memory, of_gpu, of_cpu in (
+        ("resident", "resident", "resident"), ("pinned", "pinned", "resident"), ("files", "files", "files"),
+        (None, "resident", "resident"),
+    ):  # fmt: skip
+        whole = Residences(pool, devices, memory)
+        assert (whole.parts[gpu].memory, whole.parts[CPU].memory) == (of_gpu, of_cpu)
+        assert all(whole.source("math", name).read(0, 8).device == CPU for name in names)
