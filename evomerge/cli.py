@@ -25,7 +25,7 @@ DESCRIPTION = """Find the best way to merge fine-tuned language models.
 """
 
 
-COMMANDS = ("search", "evaluate", "merge", "front", "export", "doctor", "import", "zoo")
+COMMANDS = ("search", "evaluate", "merge", "front", "export", "doctor", "import", "overlap", "zoo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--out", type=Path, metavar="FILE.json", help="write every item's prompt hash, answer and score"
     )
-    evaluate.add_argument("--batch-size", type=int, default=64)
+    evaluate.add_argument("--backend", default="transformers", choices=["transformers", "vllm"])
+    evaluate.add_argument("--batch-size", default="auto", metavar="N", help="most prompts in a batch; default: auto")
     evaluate.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     evaluate.add_argument("--device", default="auto")
     evaluate.add_argument(
@@ -88,7 +89,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TASK.SPLIT=FILE",
         help="read a task's data set split from a local file",
     )
+    evaluate.add_argument(
+        "--num-fewshot", type=int, metavar="N", help="examples in the prompt; default: as the task says"
+    )
+    evaluate.add_argument(
+        "--max-gen-toks", type=int, metavar="N", help="longest answer; default: as the task says, or 512"
+    )
+    evaluate.add_argument("--apply-chat-template", action="store_true", help="prompts as chats of the model's template")
+    evaluate.add_argument("--device-map", metavar="HOW", help="spread a large model: auto, balanced, sequential")
+    evaluate.add_argument("--outcomes", metavar="DIR", help="keep outcomes there; what it has is not generated again")
     evaluate.add_argument("--allow-code-execution", action="store_true", help="run the code that the model writes")
+    evaluate.add_argument(
+        "--sandbox", default="landlock", metavar="LEVEL", help="lowest level that will do for that code"
+    )
     evaluate.set_defaults(command=_evaluate)
 
     merge = commands.add_parser("merge", help="write the model that a recipe describes")
@@ -135,6 +148,16 @@ def _parser() -> argparse.ArgumentParser:
     import_.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to standard output")
     import_.add_argument("--base", metavar="MODEL", help="the base, where the file names none")
     import_.set_defaults(command=_import)
+
+    overlap = commands.add_parser("overlap", help="do texts (training data, say) contain a task's items?")
+    overlap.add_argument("files", nargs="+", type=Path, metavar="FILE", help="text, or JSON Lines")
+    overlap.add_argument("--tasks", required=True, help="task names, with commas between them, or paths of YAML files")
+    overlap.add_argument(
+        "--ngram", type=int, default=13, metavar="N", help="words that must occur together; default 13"
+    )
+    overlap.add_argument("--data", action="append", default=[], metavar="TASK.SPLIT=FILE")
+    overlap.add_argument("--json", action="store_true", help="as JSON")
+    overlap.set_defaults(command=_overlap)
 
     zoo = commands.add_parser("zoo", help="list the tiny models that ship with evomerge, or print one's path")
     zoo.add_argument("name", nargs="?")
@@ -214,18 +237,34 @@ def _search(arguments: list[str]) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     _quiet()
+    from evomerge.search.config import Evaluation
     from evomerge.search.evaluate import evaluate
 
+    wanted = {
+        "num_fewshot": options.num_fewshot,
+        "max_gen_toks": options.max_gen_toks,
+        "chat_template": options.apply_chat_template or None,
+    }
     report = evaluate(
         options.model,
         tasks=options.tasks.split(","),
         split=options.split,
         limit=options.limit,
-        batch_size=options.batch_size,
-        dtype=options.dtype,
-        device=options.device,
+        changes={key: value for key, value in wanted.items() if value is not None},
         data=dict(_pairs(options.data, "--data")),
-        allow_code_execution=options.allow_code_execution,
+        evaluation=Evaluation(
+            backend=options.backend,
+            batch_size=_batch_size(options.batch_size),
+            dtype=options.dtype,
+            device=options.device,
+            device_map=options.device_map,
+            offload_folder=None,
+            vllm={},
+            split_seed=0,
+            allow_code_execution=options.allow_code_execution,
+            sandbox=options.sandbox,
+            outcomes=options.outcomes,
+        ),
     )
     if options.out:
         try:
@@ -321,6 +360,24 @@ def _doctor(options: argparse.Namespace) -> int:
     return 0 if diagnosis.merges else 1
 
 
+def _overlap(options: argparse.Namespace) -> int:
+    _quiet()
+    from evomerge.evaluation import find_task_config, load_tasks
+    from evomerge.evaluation.overlap import overlap, print_overlap
+
+    names = options.tasks.split(",")
+    tasks = load_tasks(
+        {name: keys for task in names for name, keys in find_task_config(task).items()},
+        data=dict(_pairs(options.data, "--data")),
+    )
+    found = overlap(tasks, options.files, n=options.ngram)
+    if options.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print_overlap(found)
+    return 0
+
+
 def _zoo(options: argparse.Namespace) -> int:
     from evomerge.zoo import MODELS, model_path
 
@@ -350,6 +407,12 @@ def _weights(texts: Sequence[str]) -> Mapping[str, float]:
         if not 0 <= weights[key] < float("inf"):
             raise UsageError(f"--prefer {key}={value}: the weight must be a finite number >= 0")
     return weights
+
+
+def _batch_size(text: str) -> int | str:
+    if text != "auto" and (not text.isdigit() or int(text) < 1):
+        raise UsageError(f"--batch-size {text}: must be auto, or 1 or more")
+    return text if text == "auto" else int(text)
 
 
 def _threads(number: int) -> int:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from evomerge.evaluation.backend import TransformersBackend, load_model
     from evomerge.evaluation.chat import ChatTemplate, chat_from
     from evomerge.evaluation.evaluator import Backend, Evaluator
-    from evomerge.evaluation.health import Health, health_by_task, health_of
+    from evomerge.evaluation.health import Gain, Health, explained, health_of
     from evomerge.evaluation.sandbox import Sandbox, Verdict
     from evomerge.evaluation.spec import TaskSpec
     from evomerge.evaluation.store import OutcomeStore
@@ -23,6 +23,7 @@ __all__ = [
     "ChatTemplate",
     "EvalTask",
     "Evaluator",
+    "Gain",
     "Generation",
     "Health",
     "Likelihood",
@@ -35,8 +36,8 @@ __all__ = [
     "TransformersBackend",
     "Verdict",
     "chat_from",
+    "explained",
     "find_task_config",
-    "health_by_task",
     "health_of",
     "load_model",
     "load_tasks",
@@ -46,7 +47,7 @@ _HOMES = {
     "backend": ("TransformersBackend", "load_model"),
     "chat": ("ChatTemplate", "chat_from"),
     "evaluator": ("Backend", "Evaluator"),
-    "health": ("Health", "health_by_task", "health_of"),
+    "health": ("Gain", "Health", "explained", "health_of"),
     "sandbox": ("Sandbox", "Verdict"),
     "spec": ("TaskSpec",),
     "store": ("OutcomeStore",),

@@ -4,13 +4,18 @@ This file knows nothing about what the cells mean.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from evomerge.reporting.statistics import Interval
+
+
+def are_shares(scores: Iterable[float]) -> bool:
+    """Return whether all scores lie in [0, 1], so that their mean may be written in per cent."""
+    return all(0.0 <= score <= 1.0 for score in scores)
 
 
 def percent(interval: Interval) -> str:
@@ -21,6 +26,17 @@ def percent(interval: Interval) -> str:
 def plain(interval: Interval) -> str:
     """Write an interval as `0.62 [0.57, 0.66]`."""
     return f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def digits(interval: Interval) -> str:
+    """Write an interval of any size with four significant digits, as `-213.4 [-220, -206.8]`."""
+    return f"{interval.mean:.4g} [{interval.low:.4g}, {interval.high:.4g}]"
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
 
 
 def print_table(

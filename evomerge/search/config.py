@@ -9,10 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from evomerge.errors import UsageError, refuse_unknown
+from evomerge.errors import UsageError, nearest, refuse_unknown
+
+BACKENDS = ("transformers", "vllm")
 
 #: Parts of the configuration that may change between two starts of one run.
-FREE_TO_CHANGE = ("budget", "workers", "name", "selection.finalists", "selection.chosen")
+FREE_TO_CHANGE = (
+    *("budget", "workers", "name", "selection.finalists", "selection.chosen"),
+    *("evaluation.outcomes", "evaluation.offload_folder", "evaluation.sandbox"),
+)
 
 
 @dataclass(frozen=True)
@@ -36,13 +41,19 @@ class OptimizerChoice:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How models are scored."""
+    """How models are scored. See `conf/evaluation/default.yaml` for the meaning of each key."""
 
-    batch_size: int
+    backend: str
+    batch_size: int | str
     dtype: str
     device: str
+    device_map: str | Mapping[str, str | int] | None
+    offload_folder: str | None
+    vllm: Mapping[str, Any]
     split_seed: int
     allow_code_execution: bool
+    sandbox: str
+    outcomes: str | None
 
 
 @dataclass(frozen=True)
@@ -146,7 +157,13 @@ class SearchConfig:
         for name in ("search", "selection", "report"):
             if getattr(self.items, name) is not None:
                 _whole(getattr(self.items, name), f"items.{name}", low=1)
-        _whole(self.evaluation.batch_size, "evaluation.batch_size", low=1)
+        if self.evaluation.batch_size != "auto":
+            _whole(self.evaluation.batch_size, "evaluation.batch_size (or auto)", low=1)
+        if self.evaluation.backend not in BACKENDS:
+            raise UsageError(
+                f"evaluation.backend: {self.evaluation.backend!r} is unknown; "
+                + nearest(self.evaluation.backend, BACKENDS)
+            )
         _whole(self.selection.finalists, "selection.finalists", low=1)
         _whole(self.selection.chosen, "selection.chosen", low=1)
         if not isinstance(self.evaluation.allow_code_execution, bool):

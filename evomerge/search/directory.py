@@ -21,10 +21,12 @@ import yaml
 
 from evomerge.errors import UsageError, WorkError
 from evomerge.search.config import differing_key, value_at_key
-from evomerge.search.ledger import read_events
-from evomerge.search.record import Record, Trial
+from evomerge.search.ledger import check_version, read_events
+from evomerge.search.record import Record
+from evomerge.search.results import front, front_row, selected
 
-FRONT_VERSION = 1
+# 2: members have health and gain on every split and task.
+FRONT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,12 @@ class RunDirectory:
     def prepare(self, config: Mapping[str, Any]) -> None:
         """Make the directory, or check that it belongs to this configuration.
 
-        Raises `UsageError`, naming the key, if the run there was started with another configuration, and `WorkError` if
-        nothing can be written there.
+        Raises `UsageError` if another version of evomerge wrote it, or, naming the key, if the run there was started
+        with another configuration, and `WorkError` if nothing can be written there.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            check_version(self.ledger)  # before its configuration, which is another version's too
             if self.config.exists():
                 old = yaml.safe_load(self.config.read_text(encoding="utf-8"))
                 key = differing_key(old, config)
@@ -106,16 +109,17 @@ class RunDirectory:
             raise UsageError(f"{self.config}: damaged; restore the file")
         return data
 
-    def write_front(self, members: list[Trial], best: Trial) -> None:
-        """Write what can be read without evomerge: the front, its recipes and the best one's."""
-        front = {"version": FRONT_VERSION, "best": best.number, "members": [front_row(trial) for trial in members]}
+    def write_front(self, record: Record) -> None:
+        """Write what can be read without evomerge: the front, its recipes and the recipe of the best on selection."""
+        members, best = front(record), selected(record)[0]
+        rows = [front_row(record, trial) for trial in members]
         try:
             for trial in {t.number: t for t in [*members, best]}.values():
                 write_text(self.recipe(trial.number), trial.recipe.to_yaml())
             write_text(self.best, best.recipe.to_yaml())
         except OSError as error:
             raise WorkError(f"{self.path}: cannot be written: {_reason(error)}") from None
-        self.write_json(self.front, front)
+        self.write_json(self.front, {"version": FRONT_VERSION, "best": best.number, "members": rows})
 
     def write_json(self, path: Path, data: Mapping[str, Any]) -> None:
         """Write a JSON file of this run; `WorkError` if that fails."""
@@ -123,20 +127,6 @@ class RunDirectory:
             write_text(path, json.dumps(data, indent=1) + "\n")
         except OSError as error:
             raise WorkError(f"{path}: cannot be written: {_reason(error)}") from None
-
-
-def front_row(trial: Trial) -> dict[str, Any]:
-    """Return a front member as plain data: who it is and its scores on every split."""
-    return {
-        "number": trial.number,
-        "name": trial.name,
-        "recipe_hash": trial.recipe.hash,
-        "fingerprint": trial.fingerprint,
-        "scores": {
-            split: {task: {"mean": s.mean, "error": s.error, "items": s.items} for task, s in scores.items()}
-            for split, scores in trial.scores.items()
-        },
-    }
 
 
 def write_text(path: Path, text: str) -> None:

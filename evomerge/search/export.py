@@ -3,14 +3,17 @@
 This file knows nothing about how a search goes on, nor how weights are merged or written.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from evomerge.evaluation.types import SPLITS
 from evomerge.merging import ExportReport, export
-from evomerge.reporting.card import card
-from evomerge.search.directory import RunDirectory
-from evomerge.search.report import table
+from evomerge.reporting.card import Scores, card
+from evomerge.reporting.statistics import mean_normalised
+from evomerge.reporting.tables import plain
+from evomerge.search.columns import legend, trial_columns, with_interval
+from evomerge.search.record import Record, Trial
+from evomerge.search.results import best_uniform, objectives
 from evomerge.search.show import pick_trial, read_run
 
 
@@ -24,11 +27,33 @@ def export_trial(path: Path, out: Path, *, pick: str, prefer: Mapping[str, float
         prefer: task -> weight; not empty: the front's best by weighted normalised scores.
         threads: how many threads merge.
     """
-    directory, record = RunDirectory(path), read_run(path)
+    record = read_run(path)
     trial = pick_trial(record, pick, prefer)
-    scores: list[list[str]] = []
-    if directory.report.exists():
-        header, rows = table(json.loads(directory.report.read_text(encoding="utf-8")))
-        scores = [header, *rows]
-    text = card(trial.recipe, scores=scores, openings=record.openings)
+    text = card(trial.recipe, scores=card_scores(record, trial))
     return export(trial.recipe, out, threads=threads, expected_fingerprint=trial.fingerprint, card=text)
+
+
+def card_scores(record: Record, trial: Trial) -> Scores | None:
+    """Return the scores for a trial's card, with base, experts and best uniform merge beside it; None if it has none.
+
+    They are of the split that is farthest from the search among those that the trial was scored on.
+    """
+    splits = [split for split in SPLITS if split in trial.scores]
+    if not splits:
+        return None
+    split = splits[-1]
+    uniform = best_uniform(record)
+    others = [*record.of_kind("base", "expert"), *([uniform] if uniform else [])]
+    shown = [other for other in others if split in other.scores and other.number != trial.number] + [trial]
+    header, columns = trial_columns(record, shown, split, with_interval)
+    anchors = {o.name: (o.low or 0.0, o.high or 0.0) for o in objectives(record, "search")}
+    rows = [
+        [
+            f"**this model** ({other.name})" if other is trial else other.name,
+            *column,
+            plain(mean_normalised({task: score.scores for task, score in other.scores[split].items()}, anchors)),
+        ]
+        for other, column in zip(shown, columns, strict=True)
+    ]
+    header = ["model", *header, "mean normalised"]
+    return Scores(split, header, rows, legend(header, rows), record.openings)

@@ -13,8 +13,8 @@ from typing import Any
 from evomerge.durable import append_line
 from evomerge.errors import UsageError, WorkError
 
-# 2: fingerprints are made of eight bytes at a time.
-LEDGER_VERSION = 2
+# 2: fingerprints are made of eight bytes at a time. 3: a tell has the scores and marks of every item.
+LEDGER_VERSION = 3
 
 
 class Ledger:
@@ -76,8 +76,27 @@ def read_events(path: Path) -> tuple[list[dict[str, Any]], int]:
             events.append(json.loads(line))
         except ValueError:
             raise UsageError(f"{path}: line {number} is damaged; restore the file or start a new run") from None
-    if events and events[0].get("version") != LEDGER_VERSION:
-        raise UsageError(
-            f"{path}: version {events[0].get('version')!r} is not the {LEDGER_VERSION} this evomerge reads"
-        )
+    if events:
+        _check_version(path, events[0])
     return events, end
+
+
+def check_version(path: Path) -> None:
+    """Raise `UsageError` if there is a ledger that another version wrote, without reading more than its first line."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        first = file.readline()
+    if first.endswith(b"\n"):
+        try:
+            _check_version(path, json.loads(first))
+        except ValueError:
+            raise UsageError(f"{path}: line 1 is damaged; restore the file or start a new run") from None
+
+
+def _check_version(path: Path, begin: dict[str, Any]) -> None:
+    if begin.get("version") != LEDGER_VERSION:
+        raise UsageError(
+            f"{path}: written by another evomerge (version {begin.get('version')!r}, this one reads {LEDGER_VERSION}); "
+            "start a new run in another directory"
+        )

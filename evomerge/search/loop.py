@@ -237,7 +237,7 @@ class Search:
                 "event": "tell",
                 "number": job.number,
                 "split": job.split,
-                "scores": {task: vars(score) for task, score in scores.items()},
+                "scores": {task: score.to_dict() for task, score in scores.items()},
                 "fingerprint": outcome.fingerprint,
                 "seconds": outcome.seconds,
             }

@@ -10,7 +10,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from evomerge.search.record import Record, Trial
+from evomerge.reporting.tables import are_shares
+from evomerge.search.record import Record, TaskScore, Trial
 from evomerge.search.results import mean_normalised
 
 
@@ -60,7 +61,7 @@ class Watch:
         assert self._resumed is not None
         if done <= self._resumed and split == "search":
             return  # from an earlier start
-        scores = "  ".join(f"{task} {100 * score.mean:5.1f}" for task, score in trial.scores[split].items())  # type: ignore[index]
+        scores = "  ".join(f"{task} {_short(score)}" for task, score in trial.scores[split].items())  # type: ignore[index]
         anchored = all("search" in t.scores for t in record.of_kind("base", "expert"))
         note = ""
         if anchored and trial.kind != "base" and split in ("search", "selection"):
@@ -97,3 +98,8 @@ class Watch:
             self._bar.console.print(line, highlight=False, markup=False)
         else:
             print(line, file=self.out, flush=True)
+
+
+def _short(score: TaskScore) -> str:
+    """Write a mean of shares in per cent, any other as it is."""
+    return f"{100 * score.mean:5.1f}" if are_shares(score.scores) else f"{score.mean:.4g}"

@@ -3,7 +3,8 @@
 Events, after the first (`begin`: versions, space, hashes of items and prompts, batch shape):
 
     ask     number, kind, name, recipe, vector      a baseline or a proposal is about to be scored
-    tell    number, split, scores, fingerprint, seconds   its scores on a split; those on `search` the optimizer is told
+    tell    number, split, scores, fingerprint, seconds   its scores on a split, with the score of every item and what
+                                            is wrong with its answer; those on `search` the optimizer is told
     fail    number, kind, message                   it could not be scored
     report  opening, numbers                        the report split is opened, for these trials
 
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from evomerge.evaluation.health import Gain, Health, gain, health_of_marks, mark_of
 from evomerge.evaluation.types import Outcome, Split
 from evomerge.optimizers.base import Failure, Proposal, Result
 from evomerge.recipes import Recipe
@@ -22,21 +24,70 @@ from evomerge.reporting.statistics import mean_with_error
 
 @dataclass(frozen=True)
 class TaskScore:
-    """A model's score on one task and split: mean and standard error over `items`; tokens and truncations in total."""
+    """A model's score on one task and split.
+
+    Attributes:
+        mean, error: over the items, with its standard error.
+        tokens: how many were generated in total.
+        by_item: the score of each item, in the order of the run's items: a string of digits where all are 0 or 1, else
+            numbers of six significant digits.
+        marks: for each item a hexadecimal digit that says what is wrong with the answer (`evaluation/health.py`).
+    """
 
     mean: float
     error: float
-    items: int
     tokens: int
-    truncated: int
+    by_item: str | tuple[float, ...]
+    marks: str
 
     @classmethod
     def of(cls, outcomes: Iterable[Outcome]) -> "TaskScore":
         """Summarise outcomes."""
         outcomes = list(outcomes)
-        mean, error = mean_with_error([outcome.score for outcome in outcomes])
+        scores = [outcome.score for outcome in outcomes]
+        by_item: str | tuple[float, ...]
+        if all(score in (0.0, 1.0) for score in scores):
+            by_item = "".join("1" if score else "0" for score in scores)
+        else:
+            by_item = tuple(float(f"{score:.6g}") for score in scores)
+        mean, error = mean_with_error(scores)
         tokens = sum(outcome.tokens for outcome in outcomes)
-        return cls(mean, error, len(outcomes), tokens, sum(outcome.truncated for outcome in outcomes))
+        return cls(mean, error, tokens, by_item, "".join(f"{mark_of(outcome):x}" for outcome in outcomes))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "TaskScore":
+        """Build from plain data, as in a tell event."""
+        by_item = data["by_item"]
+        return cls(**{**data, "by_item": by_item if isinstance(by_item, str) else tuple(by_item)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return vars(self) | {"by_item": self.by_item if isinstance(self.by_item, str) else list(self.by_item)}
+
+    @property
+    def items(self) -> int:
+        """How many items."""
+        return len(self.by_item)
+
+    @property
+    def scores(self) -> list[float]:
+        """The score of each item, to six significant digits."""
+        return [float(score) for score in self.by_item]
+
+    @property
+    def health(self) -> Health:
+        """How sound the answers are."""
+        return health_of_marks(int(mark, 16) for mark in self.marks)
+
+    def gain_over(self, parent: "TaskScore") -> Gain:
+        """Return what is gained over a parent, and how much of it is health, on the items that both have.
+
+        Both are scored on the first of the same items; where one has fewer, the others are left out.
+        """
+        mine, parents = (
+            zip(score.scores, (int(mark, 16) for mark in score.marks), strict=True) for score in (self, parent)
+        )
+        return gain(zip(mine, parents, strict=False))
 
 
 Scores = dict[str, TaskScore]
@@ -121,7 +172,7 @@ class Record:
                 self.order.append(("ask", event["number"]))
             case "tell":
                 trial = self.trials[event["number"]]
-                trial.scores[event["split"]] = {task: TaskScore(**s) for task, s in event["scores"].items()}
+                trial.scores[event["split"]] = {task: TaskScore.from_dict(s) for task, s in event["scores"].items()}
                 trial.fingerprint = event["fingerprint"]
                 if event["split"] == "search":
                     trial.seconds = event["seconds"]

@@ -11,13 +11,14 @@ from typing import Any
 from evomerge.evaluation.health import Health, health_of
 from evomerge.reporting import statistics
 from evomerge.reporting.statistics import Interval
-from evomerge.reporting.tables import percent, plain, print_table
+from evomerge.reporting.tables import are_shares, plain, print_table
+from evomerge.search.columns import Cell, interval_text, legend, score_columns
 from evomerge.search.record import Record, Trial
-from evomerge.search.results import best_expert, best_uniform, objectives, selected
+from evomerge.search.results import best_expert, best_uniform, gain_row, objectives, selected
 from evomerge.search.workers import Scored
 
-REPORT_VERSION = 1
-UNHEALTHY = 0.05  # the rate of answers cut off, empty or misshapen above which a score is more than knowledge
+# 2: gains, and rates of looping and misshapen answers.
+REPORT_VERSION = 2
 
 Pairs = dict[str, tuple[list[float], list[float]]]
 
@@ -28,10 +29,6 @@ def build_report(record: Record, reported: Mapping[int, Scored]) -> dict[str, An
     found, uniform = selected(record)[0], best_uniform(record)
     scores = {
         number: {task: [outcome.score for outcome in outcomes] for task, outcomes in scored.outcomes.items()}
-        for number, scored in reported.items()
-    }
-    health = {
-        number: {task: asdict(health_of(outcomes)) for task, outcomes in scored.outcomes.items()}
         for number, scored in reported.items()
     }
     rows = []
@@ -47,7 +44,8 @@ def build_report(record: Record, reported: Mapping[int, Scored]) -> dict[str, An
                 "scores": {
                     task: {
                         **asdict(statistics.mean_interval(values)),
-                        "health": health[number][task],
+                        "health": asdict(health_of(reported[number].outcomes[task])),
+                        "gain": gain_row(record, trial, "report", task),
                         "by_item": values,
                     }
                     for task, values in by_task.items()
@@ -81,17 +79,18 @@ def build_report(record: Record, reported: Mapping[int, Scored]) -> dict[str, An
 
 def table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of the report's table as text."""
-    tasks = list(report["anchors"])
-    header = ["model", *(f"{task} %" for task in tasks), "mean normalised"]
-    rows = [
-        [
-            row["title"],
-            *(percent(_interval(row["scores"][task])) for task in tasks),
-            plain(_interval(row["mean_normalised"])),
-        ]
-        for row in report["rows"]
+    rows = report["rows"]
+    shares = {
+        task: are_shares(score for row in rows for score in row["scores"][task]["by_item"])
+        for task in report["anchors"]
+    }
+    header, columns = score_columns(
+        shares, [{task: _cell(row["scores"][task], share) for task, share in shares.items()} for row in rows]
+    )
+    return ["model", *header, "mean normalised"], [
+        [row["title"], *column, plain(_interval(row["mean_normalised"]))]
+        for row, column in zip(rows, columns, strict=True)
     ]
-    return header, rows
 
 
 def print_report(report: Mapping[str, Any]) -> None:
@@ -105,7 +104,7 @@ def print_report(report: Mapping[str, Any]) -> None:
         "These items took no part in the search or the selection. Normalised: 0 is the base, 1 each task's best expert."
     )
     print_table(header, rows)
-    for line in unhealthy(report):
+    for line in legend(header, rows):
         print(line)
     for test in report["tests"]:
         joined = test["mean_normalised"]
@@ -115,18 +114,10 @@ def print_report(report: Mapping[str, Any]) -> None:
         )
 
 
-def unhealthy(report: Mapping[str, Any]) -> list[str]:
-    """Return a line for each model whose answers to a task are often cut off, empty or in the wrong form."""
-    lines = []
-    for row in report["rows"]:
-        for task, score in row["scores"].items():
-            health = Health(**score["health"])
-            lost = health.format_loss or 0.0
-            rates = {"truncated": health.truncated, "empty": health.empty, "right but in the wrong form": lost}
-            words = [f"{100 * rate:.0f} % {what}" for what, rate in rates.items() if rate > UNHEALTHY]
-            if words:
-                lines.append(f"note: {row['title']}, {task}: answers {', '.join(words)}; part of its score is form")
-    return lines
+def _cell(score: Mapping[str, Any], share: bool) -> Cell:
+    gain = score["gain"]
+    explained = gain is not None and gain["explained_by_health"]
+    return Cell(interval_text(_interval(score), share), Health(**score["health"]), explained)
 
 
 def _title(trial: Trial, found: Trial, uniform: Trial | None) -> str:

@@ -5,7 +5,10 @@ score on a task, 1 the best expert's. This file knows nothing about how scores c
 """
 
 from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
 
+from evomerge.evaluation.health import Gain
 from evomerge.evaluation.types import Split
 from evomerge.optimizers.base import Objective
 from evomerge.reporting.front import non_dominated
@@ -49,8 +52,56 @@ def best_expert(record: Record, split: Split) -> Trial:
     return rank(record, record.of_kind("expert"), split)[0]
 
 
+def best_parent(record: Record, split: Split, task: str) -> Trial | None:
+    """Return the expert with the best score on a task and split, the first of equals; None if none was scored there."""
+    experts = [trial for trial in record.of_kind("expert") if split in trial.scores]
+    return max(experts, key=lambda trial: trial.scores[split][task].mean, default=None)
+
+
+def gain_of(record: Record, trial: Trial, split: Split, task: str) -> Gain | None:
+    """Return what a merge gains over the best expert on a task and split, item by item, and how much of it is health.
+
+    None for the base and the experts, and where no expert was scored.
+    """
+    parent = best_parent(record, split, task)
+    if parent is None or trial.kind in ("base", "expert"):
+        return None
+    return trial.scores[split][task].gain_over(parent.scores[split][task])
+
+
 def front(record: Record) -> list[Trial]:
     """Return the candidates that no other candidate beats on every task, by their scores on the search split."""
     trials = record.candidates
     points = [[score.mean for score in trial.scores["search"].values()] for trial in trials]
     return [trial for trial, keep in zip(trials, non_dominated(points), strict=True) if keep] if trials else []
+
+
+def front_row(record: Record, trial: Trial) -> dict[str, Any]:
+    """Return a front member as plain data: who it is, and score, health and gain on every split and task."""
+    return {
+        "number": trial.number,
+        "name": trial.name,
+        "recipe_hash": trial.recipe.hash,
+        "fingerprint": trial.fingerprint,
+        "scores": {
+            split: {
+                task: {
+                    "mean": score.mean,
+                    "error": score.error,
+                    "items": score.items,
+                    "health": asdict(score.health),
+                    "gain": gain_row(record, trial, split, task),
+                }
+                for task, score in scores.items()
+            }
+            for split, scores in trial.scores.items()
+        },
+    }
+
+
+def gain_row(record: Record, trial: Trial, split: Split, task: str) -> dict[str, Any] | None:
+    """Return a merge's gain over the best expert on a task and split as plain data, None where `gain_of` is."""
+    gain, parent = gain_of(record, trial, split, task), best_parent(record, split, task)
+    if gain is None or parent is None:
+        return None
+    return {"parent": parent.name, **asdict(gain), "explained_by_health": gain.explained}

@@ -10,9 +10,10 @@ from typing import Any
 from evomerge.errors import UsageError, refuse_unknown
 from evomerge.reporting.front import knee, preferred
 from evomerge.reporting.tables import print_table
-from evomerge.search.directory import FRONT_VERSION, RunDirectory, front_row
+from evomerge.search.columns import flagged, legend, trial_columns, with_error
+from evomerge.search.directory import FRONT_VERSION, RunDirectory
 from evomerge.search.record import Record, Trial
-from evomerge.search.results import front, mean_normalised, objectives, selected
+from evomerge.search.results import front, front_row, gain_of, mean_normalised, objectives, selected
 
 
 def front_json(path: Path, prefer: Mapping[str, float]) -> dict[str, Any]:
@@ -23,29 +24,40 @@ def front_json(path: Path, prefer: Mapping[str, float]) -> dict[str, Any]:
     return {
         "version": FRONT_VERSION,
         "best": best[0].number if best else None,
-        "members": [front_row(t) for t in members],
+        "members": [front_row(record, trial) for trial in members],
     }
 
 
 def front_table(path: Path, prefer: Mapping[str, float]) -> None:
     """Print the baselines and the front of a run with its search scores; `*` marks the best on the selection split."""
     record = read_run(path)
-    tasks = [objective.name for objective in objectives(record, "search")]
     best, members = selected(record)[:1], _ordered(record, prefer)
     off_front = [trial for trial in best if trial not in members]
-    rows = []
-    for trial in [*record.of_kind("base", "expert", "uniform"), *off_front, *members]:
-        scores = [trial.scores["search"][task] for task in tasks]
-        rows.append(
-            [
-                f"{trial.name}{' *' if trial in best else ''}",
-                *(f"{100 * score.mean:.1f} ± {100 * score.error:.1f}" for score in scores),
-                f"{mean_normalised(record, trial, 'search'):.2f}",
-                *([f"{mean_normalised(record, trial, 'selection'):.2f}"] if "selection" in trial.scores else ["-"]),
-            ]
-        )
-    print_table(["candidate", *(f"{task} %" for task in tasks), "normalised", "on selection"], rows)
+    trials = [*record.of_kind("base", "expert", "uniform"), *off_front, *members]
+    header, columns = trial_columns(record, trials, "search", with_error)
+    rows = [
+        [
+            f"{trial.name}{' *' if trial in best else ''}",
+            *column,
+            f"{mean_normalised(record, trial, 'search'):.2f}",
+            _on_selection(record, trial),
+        ]
+        for trial, column in zip(trials, columns, strict=True)
+    ]
+    header = ["candidate", *header, "normalised", "on selection"]
+    print_table(header, rows)
     print("Scores on the search split, ± one standard error: the optimizer saw these, so the best of them flatter.")
+    for line in legend(header, rows):
+        print(line)
+
+
+def _on_selection(record: Record, trial: Trial) -> str:
+    """Write a trial's mean normalised score on the selection split, marked if its gain on some task is health."""
+    if "selection" not in trial.scores:
+        return "-"
+    gains = [gain_of(record, trial, "selection", task) for task in trial.scores["selection"]]
+    explained = any(gain is not None and gain.explained for gain in gains)
+    return flagged(f"{mean_normalised(record, trial, 'selection'):.2f}", explained)
 
 
 def read_run(path: Path) -> Record:

@@ -8,28 +8,25 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, cast
-
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import Any
 
 from evomerge.checkpoints import ModelPool
 from evomerge.errors import UsageError
-from evomerge.evaluation import EvalTask, Evaluator, OutcomeStore, TransformersBackend, load_model, load_tasks
+from evomerge.evaluation import EvalTask, OutcomeStore, load_tasks
 from evomerge.evaluation.types import SPLITS, Split
-from evomerge.merging import METHODS, MergeEngine, check, parameter_defaults
-from evomerge.merging.residence import MEMORIES, Memory
+from evomerge.merging import METHODS, check, parameter_defaults
+from evomerge.merging.residence import MEMORIES
 from evomerge.merging.settings import resolve as resolve_settings
 from evomerge.recipes import SearchSpace
 from evomerge.search.baselines import baselines
-from evomerge.search.config import Evaluation, SearchConfig
+from evomerge.search.config import SearchConfig
 from evomerge.search.directory import RunDirectory
 from evomerge.search.ledger import Ledger
 from evomerge.search.loop import Search
 from evomerge.search.progress import Watch
 from evomerge.search.report import build_report, print_report
-from evomerge.search.results import front, mean_normalised, selected
+from evomerge.search.results import mean_normalised, selected
+from evomerge.search.scorer import load_chat, load_scorer, pick_device, start_sandbox
 from evomerge.search.workers import InProcessPool, Scorer
 
 
@@ -60,7 +57,7 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     for probe in space.probes():
         resolve_settings(probe, pool.layout)
     check(space.recipe([0.5] * len(space)), pool.layout)
-    tasks = load_tasks(config.tasks, split_seed=config.evaluation.split_seed)
+    tasks = load_tasks(config.tasks, split_seed=config.evaluation.split_seed, chat=load_chat(pool))
     items = {split: pick_items(tasks, split, getattr(config.items, split)) for split in SPLITS}
 
     inherited = []
@@ -72,15 +69,27 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     directory = RunDirectory(path)
     directory.prepare(data)
     ledger = Ledger(directory.ledger)
-    store = OutcomeStore(directory.outcomes, read_also=inherited)
+    shared = config.evaluation.outcomes
+    store = OutcomeStore(directory.outcomes if shared is None else Path(shared), read_also=inherited)
 
     starting = baselines(space, config.baselines.grid)
     planned = None if config.budget.candidates is None else len(starting) + config.budget.candidates
     watch = Watch(planned)
 
+    confined = start_sandbox(tasks.values(), config.evaluation)
+    if confined is not None:
+        watch.say(f"sandbox: {confined}")
+    frozen = ledger.events[0].get("backend", {}).get("batching") if ledger.events else None
+    backend: dict[str, Any] = {}
+
     def scorer(device: str) -> Scorer:
-        engine, evaluator = load_scorer(pool, tasks, config.evaluation, device, store, config.workers.memory)
-        watch.say(f"models: {engine.residence.reason}")
+        engine, evaluator = load_scorer(
+            *(pool, tasks, config.evaluation, device, store),
+            memory=config.workers.memory,
+            batching=frozen,
+            say=watch.say,
+        )
+        backend.update(evaluator.backend.settings)
         return Scorer(engine, evaluator)
 
     workers = InProcessPool()
@@ -91,55 +100,24 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
             space=space,
             baselines=starting,
             items=items,
-            facts=facts(space, tasks, items, config.evaluation),
+            facts=facts(space, tasks, items, backend),
             pool=workers,
             ledger=ledger,
             watch=watch,
         )
         record = search.run()
         reported = search.report() if open_report else {}
+        store.compact()
     finally:
         watch.close()
         ledger.close()
         store.close()
-    best = selected(record)[0]
-    directory.write_front(front(record), best)
+    directory.write_front(record)
     if open_report:
         report = build_report(record, reported)
         directory.write_json(directory.report, report)
         print_report(report)
-    return mean_normalised(record, best, "selection")
-
-
-def load_scorer(
-    pool: ModelPool,
-    tasks: Mapping[str, EvalTask],
-    evaluation: Evaluation,
-    device: str,
-    store: OutcomeStore | None,
-    memory: str = "auto",
-) -> tuple[MergeEngine, Evaluator]:
-    """Load a model to live in, and build the engine that writes into it and the evaluator that scores it."""
-    model, tokenizer = load_live(pool, dtype=evaluation.dtype, device=device)
-    backend = TransformersBackend(model, tokenizer, batch_size=evaluation.batch_size)
-    kept = None if memory == "auto" else cast(Memory, memory)
-    engine = MergeEngine(pool, model, on_change=backend.weights_changed, memory=kept)
-    evaluator = Evaluator(tasks, backend, allow_code_execution=evaluation.allow_code_execution, store=store)
-    return engine, evaluator
-
-
-def load_live(pool: ModelPool, *, dtype: str, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model that merges of this pool can be written into, with the tokenizer that they have.
-
-    That is the base, unless the vocabulary is another: then a model of the merged shape, whose weights mean nothing
-    until a merge is written.
-    """
-    if pool.vocabulary == "same":
-        return load_model(pool.base.path, dtype=dtype, device=device)
-    with TemporaryDirectory() as folder:
-        (Path(folder) / "config.json").write_text(json.dumps(pool.config), encoding="utf-8")
-        pool.save_tokenizer(folder)
-        return load_model(folder, dtype=dtype, device=device, weights=False)
+    return mean_normalised(record, selected(record)[0], "selection")
 
 
 def pick_items(
@@ -157,26 +135,13 @@ def pick_items(
     return picked
 
 
-def pick_device(wanted: str) -> str:
-    """Return the device to score on; `auto` is the first GPU if there is one."""
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        raise UsageError(f"device {wanted!r} is unknown; write auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device {wanted!r}: no GPU can be used here; write cpu or auto")
-    return wanted
-
-
 def facts(
     space: SearchSpace,
     tasks: Mapping[str, EvalTask],
     items: Mapping[Split, Mapping[str, tuple[str, ...]]],
-    evaluation: Evaluation,
+    backend: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return what must stay as it is while a run goes on: dimensions, items and prompts (as hashes), batch shape."""
+    """Return what must stay as it is while a run goes on: dimensions, items and prompts (as hashes), the back end."""
     prompts = {
         f"{split}/{name}": _digest([(item, tasks[name].prompt_hash(item)) for item in ids])
         for split, by_task in items.items()
@@ -185,7 +150,7 @@ def facts(
     return {
         "dimensions": [dimension.name for dimension in space.dimensions],
         "prompts": prompts,
-        "batch_size": evaluation.batch_size,
+        "backend": dict(backend),
     }
 
 

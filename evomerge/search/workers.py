@@ -15,9 +15,9 @@ import torch
 from evomerge.errors import CandidateError, EvomergeError
 from evomerge.evaluation import Evaluator
 from evomerge.evaluation.types import Outcome, Split
-from evomerge.merging import MergeEngine
 from evomerge.optimizers.base import Failure
 from evomerge.recipes import Recipe
+from evomerge.search.scorer import Engine
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Scored:
 class Scorer:
     """Builds a recipe in the live model and scores it."""
 
-    def __init__(self, engine: MergeEngine, evaluator: Evaluator) -> None:
+    def __init__(self, engine: Engine, evaluator: Evaluator) -> None:
         self.engine, self.evaluator = engine, evaluator
 
     def __call__(self, job: Job) -> Scored:

@@ -6,7 +6,9 @@ import sys
 import pytest
 
 from evomerge.errors import UsageError, WorkError
-from evomerge.search.ledger import LEDGER_VERSION, Ledger, read_events
+from evomerge.search.directory import RunDirectory
+from evomerge.search.ledger import LEDGER_VERSION, Ledger, check_version, read_events
+from tests.search.runs import here
 
 BEGIN = {"event": "begin", "version": LEDGER_VERSION}
 
@@ -38,11 +40,25 @@ def test_damage_in_the_middle_is_refused(tmp_path):
     assert path.read_text().count("\n") == 3, "nothing is lost by refusing"
 
 
-def test_another_version_is_refused(tmp_path):
+@pytest.mark.parametrize("version", [2, 99])
+def test_another_version_is_refused_in_one_clear_line(tmp_path, version):
     path = tmp_path / "ledger.jsonl"
-    path.write_text('{"event":"begin","version":99}\n')
-    with pytest.raises(UsageError, match="version 99"):
-        Ledger(path)
+    path.write_text(json.dumps({"event": "begin", "version": version}) + "\n")
+    for read in (Ledger, read_events, check_version, lambda path: RunDirectory(path.parent).prepare({})):
+        with pytest.raises(UsageError, match=f"version {version}, this one reads {LEDGER_VERSION}.*start a new run"):
+            read(path)
+    (tmp_path / "config.yaml").write_text("of: another version\n")
+    with pytest.raises(UsageError, match=f"version {version}"):
+        RunDirectory(tmp_path).prepare({"other": "keys"})
+    done = here("front", str(tmp_path))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"version {version}" in done.stderr
+
+
+def test_a_ledger_that_is_not_there_or_just_begun_has_no_version_to_refuse(tmp_path):
+    check_version(tmp_path / "ledger.jsonl")
+    (tmp_path / "ledger.jsonl").write_bytes(b'{"event":"be')
+    check_version(tmp_path / "ledger.jsonl")
 
 
 def test_a_second_process_is_refused(tmp_path):

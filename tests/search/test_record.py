@@ -1,0 +1,56 @@
+import json
+
+import pytest
+
+from evomerge.evaluation.health import Health
+from evomerge.evaluation.types import Likelihood, Outcome, responses_to_text
+from evomerge.search.record import TaskScore
+from tests.search.records import CUT, RIGHT, WRONG, answers, record
+
+
+def again(score: TaskScore) -> TaskScore:
+    """Through JSON and back, as a ledger does it."""
+    return TaskScore.from_dict(json.loads(json.dumps(score.to_dict())))
+
+
+def test_right_and_wrong_take_one_character_an_item():
+    score = TaskScore.of([RIGHT, WRONG, CUT, RIGHT])
+    assert (score.mean, score.items, score.tokens) == (0.5, 4, 20)
+    assert (score.by_item, score.marks) == ("1001", "0010")
+    assert score.scores == [1.0, 0.0, 0.0, 1.0]
+    assert score.health == Health(4, truncated=0.25)
+    assert again(score) == score
+    long = TaskScore.of([RIGHT, CUT] * 100)
+    assert len(json.dumps(long.to_dict())) < 2 * 200 + 120
+
+
+def test_other_scores_keep_six_digits_and_an_exact_mean():
+    values = [-1.23456789, -321.987654321, 0.0, -1e-9]
+    rows = [Outcome("t", "", value, 1, False, responses_to_text([Likelihood(value, False)]), "") for value in values]
+    score = TaskScore.of(rows)
+    assert score.mean == pytest.approx(sum(values) / 4, rel=1e-15)
+    assert score.scores == [-1.23457, -321.988, 0.0, -1e-9]
+    assert score.marks == "0000"
+    assert again(score) == score
+
+
+def test_a_negative_zero_is_a_zero():
+    assert TaskScore.of([Outcome("t", "", -0.0, 1, False, "x", "")]).by_item == "0"
+
+
+def test_gains_are_computed_from_the_ledger_alone():
+    both = record(
+        *[{"search": {"t": answers(0, wrong=10)}}] * 1,
+        {"search": {"t": answers(4, wrong=2, cut=4)}},
+        {"search": {"t": answers(10)}},
+    )
+    parent, candidate = (both.trials[number].scores["search"]["t"] for number in (1, 2))
+    gain = candidate.gain_over(parent)
+    assert (gain.items, gain.total, gain.health, gain.explained) == (10, 0.6, 0.4, True)
+    assert not parent.gain_over(candidate).explained
+
+
+def test_fewer_items_are_the_first_ones():
+    parent, candidate = TaskScore.of(answers(1, cut=9)), TaskScore.of(answers(3))
+    assert candidate.gain_over(parent).items == parent.gain_over(candidate).items == 3
+    assert candidate.gain_over(parent).total == pytest.approx(2 / 3)
