@@ -18,7 +18,7 @@ fi
 deadline=$((SECONDS + 465))
 steps="$out/gpu_check.steps"
 exec > >(tee "$out/gpu_check.txt") 2>&1
-rm -f "$out/bench_gpu.json" "$out/bench_merge.json"
+rm -f "$out/bench_gpu.json" "$out/bench_merge.json" "$out/bench_generate.json"
 : >"$steps"
 worst=0
 
@@ -36,7 +36,7 @@ step() {
 
 export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONPATH="$PWD" PYTHONUNBUFFERED=1
 python="${PYTHON:-python3}"
-needed="import torch, triton, numba, numpy, pytest, safetensors, transformers, yaml, sys"
+needed="import lm_eval, torch, triton, numba, numpy, pytest, safetensors, transformers, yaml, sys"
 if ! "$python" -c "$needed; sys.exit(not (torch.cuda.is_available() or '$interpret'))" >/dev/null 2>&1; then
     [ -x .venv-gpu/bin/python ] || step "make an environment" 30 "$python" -m venv .venv-gpu
     python=.venv-gpu/bin/python
@@ -49,7 +49,7 @@ fields="name,memory.total,driver_version,clocks.max.sm,clocks.max.mem"
 step "torch" 60 "$python" -c "import torch, triton; print(torch.__version__, triton.__version__, torch.version.cuda)"
 spread=()
 "$python" -c "import xdist" 2>/dev/null && [ -z "$interpret" ] && spread=(-n 8)
-tests=(tests/merging/kernels tests/merging/test_on_gpu.py)
+tests=(tests/merging/kernels tests/merging/test_on_gpu.py tests/merging/test_engine.py tests/evaluation/decoding)
 step "bits" 180 "$python" -m pytest -q -p no:cacheprovider ${spread[@]+"${spread[@]}"} "${tests[@]}"
 step "speed: the kernel" 200 "$python" scripts/bench_gpu.py $interpret --json "$out/bench_gpu.json"
 if grep -q -- '"--device"' scripts/bench_merge.py 2>/dev/null && [ -z "$interpret" ]; then
@@ -57,6 +57,10 @@ if grep -q -- '"--device"' scripts/bench_merge.py 2>/dev/null && [ -z "$interpre
     trap 'rm -rf "$pool"' EXIT
     merge=("$python" scripts/bench_merge.py --device cuda --out "$pool" --json "$out/bench_merge.json")
     step "speed: the engine" 120 "${merge[@]}"
+fi
+if [ -z "$interpret" ]; then
+    generate=("$python" scripts/bench_generate.py --json "$out/bench_generate.json")
+    step "speed: generating" 150 "${generate[@]}" --shapes 0.5B,7B --rows 64 --prompt 512 --new 128
 fi
 
 "$python" - "$steps" "$out" <<'PYTHON'

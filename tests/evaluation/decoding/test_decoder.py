@@ -201,3 +201,19 @@ def test_captured_steps_give_the_models_own_logits(shared):
     model.cpu()
     for row, logits in zip(rows, found, strict=True):
         torch.testing.assert_close(logits[:20].cpu(), alone(model, row, 20)[: len(logits)], atol=1e-2, rtol=1e-2)
+
+
+def test_no_memory_is_read_before_it_is_written():
+    """Whatever lies in fresh memory (here NaN, as torch fills it in this mode) must not reach a row."""
+    model = model_of("llama")
+    decoder = Decoder(model)
+    prefix, rows = rows_of([9, 5, 1], 30)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty(3).isnan().all()
+        found = together(decoder, rows, prefix, 4)
+        decoder.still = True
+        found += together(decoder, rows, prefix, 4)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(logits.isfinite().all() for logits in found)
