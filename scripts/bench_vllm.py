@@ -15,6 +15,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from evomerge.checkpoints import ModelPool
-from evomerge.evaluation import TransformersBackend, load_model
+from evomerge.evaluation import Backend, Generation, TransformersBackend, load_model
 from evomerge.evaluation.quiet import undisturbed
 from evomerge.evaluation.vllm import open_vllm
 from evomerge.merging import MergeEngine
@@ -41,7 +42,15 @@ def recipe(weight: float) -> Recipe:
     return Recipe("dare_linear", "zoo:base", EXPERTS, values)
 
 
-def requests(count: int, shots: int) -> list[Instance]:
+@dataclass(frozen=True)
+class Questions:
+    """Prompts, and what all of them begin with."""
+
+    requests: list[Instance]
+    prefix: str
+
+
+def questions(count: int, shots: int) -> Questions:
     """Return word problems, each after the same solved ones."""
 
     def rows(split: str, number: int) -> list[dict[str, str]]:
@@ -50,7 +59,16 @@ def requests(count: int, shots: int) -> list[Instance]:
     prefix = "".join(f"Question: {row['question']}\nAnswer: {row['answer']}\n\n" for row in rows("fewshot", shots))
     options = {"until": ["\n\n", "Question:"], "do_sample": False, "max_gen_toks": 64}
     prompts = [f"{prefix}Question: {row['question']}\nAnswer:" for row in rows("search", count)]
-    return [Instance("generate_until", {}, (prompt, dict(options)), 0) for prompt in prompts]
+    return Questions([Instance("generate_until", {}, (prompt, dict(options)), 0) for prompt in prompts], prefix)
+
+
+def answers_of(backend: Backend, asked: Questions) -> list[str]:
+    """Return a back end's answers, asked for as the evaluator does it."""
+    found: dict[int, str] = {}
+    for batch in backend.batches(asked.requests, asked.prefix):
+        for rows in backend.respond([asked.requests[index] for index in batch], asked.prefix):
+            found |= {batch[place]: response.text for place, response in rows if isinstance(response, Generation)}
+    return [found[index] for index in range(len(asked.requests))]
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -63,7 +81,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def measure(*, quick: bool) -> dict[str, Any]:
     """Measure everything; plain data."""
     pool = ModelPool.open("zoo:base", EXPERTS)
-    sets = {"short": requests(40 if quick else 200, 0), "long": requests(8 if quick else 64, 16)}
+    sets = {"short": questions(40 if quick else 200, 0), "long": questions(8 if quick else 64, 16)}
     results: dict[str, Any] = {"vllm": _version(), "threads": torch.get_num_threads(), "seconds": {}}
 
     started, (engine, backend) = timed(lambda: open_vllm(pool, dtype="float32", max_length=CONTEXT))
@@ -71,7 +89,7 @@ def measure(*, quick: bool) -> dict[str, Any]:
     later = [engine.apply(recipe(0.1 + step / 10)).seconds for step in range(1, 6)]
     results |= {"start": started, "first_apply": first, "apply": statistics.median(later)}
     fingerprint = engine.apply(recipe(0.7)).fingerprint
-    results["tokens"] = {name: len(backend.tok_encode(own[0].args[0])) for name, own in sets.items()}
+    results["tokens"] = {name: len(backend.tok_encode(asked.requests[0].args[0])) for name, asked in sets.items()}
 
     live, tokenizer = load_model(model_path("base"), dtype="float32")
     live_engine = MergeEngine(pool, live)
@@ -80,17 +98,18 @@ def measure(*, quick: bool) -> dict[str, Any]:
     results["same_weights"] = live_engine.apply(recipe(0.7)).fingerprint == fingerprint
 
     with undisturbed():
-        models: dict[str, Any] = {"vllm": backend, "transformers": TransformersBackend(live, tokenizer)}
+        models: dict[str, Callable[[Questions], list[str]]] = {
+            "vllm": partial(answers_of, backend),
+            "transformers": partial(answers_of, TransformersBackend(live, tokenizer)),
+        }
         for size in (32, 128):
-            models[f"lm-eval, batch {size}"] = HFLM(
-                pretrained=live, tokenizer=tokenizer, batch_size=size, max_length=CONTEXT
-            )
+            lm = HFLM(pretrained=live, tokenizer=tokenizer, batch_size=size, max_length=CONTEXT)
+            models[f"lm-eval, batch {size}"] = partial(_answers_of_lm_eval, lm)
         answers: dict[str, dict[str, list[str]]] = {name: {} for name in sets}
-        for name, own in sets.items():
-            for model, lm in models.items():
-                lm.generate_until(own[:8], disable_tqdm=True)
-                answer = partial(lm.generate_until, own, disable_tqdm=True)
-                results["seconds"].setdefault(name, {})[model], answers[name][model] = timed(answer)
+        for name, asked in sets.items():
+            for model, answer in models.items():
+                answer(Questions(asked.requests[:8], asked.prefix))
+                results["seconds"].setdefault(name, {})[model], answers[name][model] = timed(partial(answer, asked))
     results["differing_answers"] = {
         name: {
             model: sum(a != b for a, b in zip(own, by["lm-eval, batch 32"], strict=True)) for model, own in by.items()
@@ -99,6 +118,11 @@ def measure(*, quick: bool) -> dict[str, Any]:
     }
     backend.close()
     return results
+
+
+def _answers_of_lm_eval(lm: HFLM, asked: Questions) -> list[str]:
+    texts: list[str] = lm.generate_until(asked.requests, disable_tqdm=True)
+    return texts
 
 
 def _version() -> str:
@@ -118,11 +142,11 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     results = measure(quick=arguments.quick)
-    print(f"{results['vllm']}, {results['threads']} threads; start {results['start']:.1f} s; merge: first ", end="")
     print(
-        f"{results['first_apply']:.2f} s, then {results['apply']:.3f} s ({results['apply_in_transformers']:.3f} s in "
+        f"{results['vllm']}, {results['threads']} threads; start {results['start']:.1f} s; "
+        f"merge: first {results['first_apply']:.2f} s, then {results['apply']:.3f} s, "
+        f"in transformers {results['apply_in_transformers']:.3f} s; same weights: {results['same_weights']}"
     )
-    print(f"transformers), same weights: {results['same_weights']}")
     rows = [
         [name, str(results["tokens"][name]), model, f"{seconds:.1f}", str(results["differing_answers"][name][model])]
         for name, by_model in results["seconds"].items()

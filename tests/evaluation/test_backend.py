@@ -242,7 +242,7 @@ def test_settings(backend):
         "backend": "transformers",
         "dtype": "torch.float32",
         "device": "cpu",
-        "batching": {"rows": 8, "tokens": backend.batching.tokens},
+        "batching": backend.batching.to_dict(),
         "max_length": 4096,
     }
 

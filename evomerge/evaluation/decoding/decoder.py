@@ -5,6 +5,7 @@ filled in parts of bounded size, decoded together one token at a time, and leave
 the model's own but for the order of sums in attention. This file knows nothing about text.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -45,6 +46,7 @@ class Decoder:
         self._prefixes: dict[tuple[int, ...], list[Pair]] = {}
         configs = [module.config for module in model.modules() if hasattr(module, "config")]
         self._configs = list({id(config): config for config in configs}.values())
+        self._lock, self._inside = threading.RLock(), 0
         self.suitable = self._try()
 
     def weights_changed(self) -> None:
@@ -68,11 +70,12 @@ class Decoder:
         return Decoding(self, memory, torch.tensor([row[-1] for row in own], device=self.device))
 
     def _prefix(self, tokens: tuple[int, ...]) -> list[Pair]:
-        if tokens not in self._prefixes:
-            memory = Memory([len(tokens)], 0, [], device=self.device)
-            self._fill(memory, [list(tokens)])
-            self._prefixes[tokens] = memory.as_prefix()
-        return self._prefixes[tokens]
+        with self._lock:
+            if tokens not in self._prefixes:
+                memory = Memory([len(tokens)], 0, [], device=self.device)
+                self._fill(memory, [list(tokens)])
+                self._prefixes[tokens] = memory.as_prefix()
+            return self._prefixes[tokens]
 
     def _fill(self, memory: Memory, rows: list[list[int]]) -> None:
         """Compute the keys and values of rows from their beginning."""
@@ -105,16 +108,22 @@ class Decoder:
 
     @contextmanager
     def _attention(self) -> Iterator[None]:
-        """Let the model's attention be the memory's."""
-        before = [config._attn_implementation for config in self._configs]
-        for config in self._configs:
-            config._attn_implementation = _ATTENTION
+        """Let the model's attention be the memory's, as long as a thread is in here."""
+        with self._lock:
+            if not self._inside:
+                self._before = [config._attn_implementation for config in self._configs]
+                for config in self._configs:
+                    config._attn_implementation = _ATTENTION
+            self._inside += 1
         try:
             with torch.inference_mode():
                 yield
         finally:
-            for config, name in zip(self._configs, before, strict=True):
-                config._attn_implementation = name
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    for config, name in zip(self._configs, self._before, strict=True):
+                        config._attn_implementation = name
 
     # -- scoring -------------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ class Graph:
     ) -> None:
         self.shape = shape
         self._tokens, self._positions = tokens.clone(), positions.clone()
-        stream = torch.cuda.Stream(tokens.device)
+        stream = torch.cuda.Stream(tokens.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(tokens.device))
         with torch.cuda.stream(stream):  # libraries set themselves up at a first call, which must not be captured
             step(self._tokens, self._positions)

@@ -6,6 +6,7 @@ shorter rows begin later, behind a mask. When rows leave, the last ones move int
 about tokens.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -162,18 +163,23 @@ class Memory(Cache):  # type: ignore[misc]
         return list(self._slots)
 
 
-#: The memory that attention works on just now.
-_current: list[Memory] = []
+class _Current(threading.local):
+    """The memory that attention works on just now, in each thread."""
+
+    memory: Memory
+
+
+_current = _Current()
 
 
 @contextmanager
 def remembering(memory: Memory) -> Iterator[None]:
-    """Let attention work on this memory."""
-    _current.append(memory)
+    """Let attention in this thread work on this memory."""
+    _current.memory = memory
     try:
         yield
     finally:
-        _current.pop()
+        del _current.memory
 
 
 def attention_of_memory(
@@ -183,7 +189,7 @@ def attention_of_memory(
 
     Raises `UnsuitableError` where the model asks for more than plain causal attention.
     """
-    memory, window = _current[-1], options.get("sliding_window")
+    memory, window = _current.memory, options.get("sliding_window")
     if attention_mask is not None or any(options.get(name) is not None for name in ("softcap", "s_aux")):
         raise UnsuitableError("the model's attention is of another kind")
     if window is not None and window < memory.prefix_length + memory.capacity:

@@ -4,7 +4,7 @@ A stop string can only be completed by a token that holds its last character, so
 tokens. This file knows nothing about models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from lm_eval.models.utils import postprocess_generated_text
 from transformers import PreTrainedTokenizerBase
@@ -17,7 +17,7 @@ class Endings:
 
     Args:
         tokenizer: decodes answers.
-        vocabulary: the text of each token, from `token_texts`.
+        completing: the tokens that may complete one of the stop strings, from `completing_tokens`.
         stops: stop strings.
         ends: end tokens.
         limit: most tokens of an answer.
@@ -26,18 +26,13 @@ class Endings:
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        vocabulary: Sequence[str],
+        completing: Set[int],
         stops: Sequence[str],
-        ends: set[int],
+        ends: Set[int],
         limit: int,
     ) -> None:
-        self._tokenizer, self._ends, self.limit = tokenizer, ends, limit
+        self._tokenizer, self._completing, self._ends, self.limit = tokenizer, completing, ends, limit
         self._stops = [stop for stop in stops if stop]
-        last = {stop[-1] for stop in self._stops}
-        # Tokens that decode to no valid text alone are bytes of a longer character, maybe of the last one.
-        self._may_complete = frozenset(
-            token for token, text in enumerate(vocabulary) if "\ufffd" in text or not last.isdisjoint(text)
-        )
 
     def ended(self, tokens: Sequence[int]) -> bool:
         """Say whether an answer is complete with its newest token."""
@@ -50,7 +45,7 @@ class Endings:
         return Generation(text, len(tokens), truncated, seconds)
 
     def _stopped(self, tokens: Sequence[int]) -> bool:
-        if tokens[-1] not in self._may_complete:
+        if tokens[-1] not in self._completing:
             return False
         text = self._decode(tokens)
         return any(stop in text for stop in self._stops)
@@ -65,3 +60,10 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, size: int) -> list[str]:
     # Twice in a row, since a decoder may strip the space in front of the first.
     texts: list[str] = tokenizer.batch_decode([[token, token] for token in range(size)])
     return texts
+
+
+def completing_tokens(texts: Sequence[str], stops: Sequence[str]) -> frozenset[int]:
+    """Return the tokens, of which `texts` are the texts, that may complete one of the stop strings."""
+    last = {stop[-1] for stop in stops if stop}
+    # Tokens that decode to no valid text alone are bytes of a longer character, maybe of the last one.
+    return frozenset(token for token, text in enumerate(texts) if "\ufffd" in text or not last.isdisjoint(text))

@@ -1,7 +1,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from evomerge.evaluation.decoding.stops import Endings, token_texts
+from evomerge.evaluation.decoding.stops import Endings, completing_tokens, token_texts
 
 
 @pytest.fixture(scope="module")
@@ -10,7 +10,8 @@ def tokenizer(model_dir):
 
 
 def endings(tokenizer, stops, limit=100):
-    return Endings(tokenizer, token_texts(tokenizer, len(tokenizer)), stops, {tokenizer.eos_token_id}, limit)
+    completing = completing_tokens(token_texts(tokenizer, len(tokenizer)), stops)
+    return Endings(tokenizer, completing, stops, {tokenizer.eos_token_id}, limit)
 
 
 def length(ends, tokens):
