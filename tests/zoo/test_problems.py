@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from evomerge.evaluation import Sandbox
 from evomerge.evaluation.data import read_rows
+from evomerge.evaluation.sandbox import Program, Sandbox
 from evomerge.zoo import SPLITS, TASKS, items_path
 from evomerge.zoo.problems import MAKERS, bucket, distinct, stream
 from evomerge.zoo.problems.arithmetic import Sheet
@@ -77,9 +77,10 @@ def test_keys_of_sums_and_products_ignore_the_order() -> None:
 
 def test_every_shipped_function_passes_its_asserts_and_a_broken_one_fails() -> None:
     items = read_rows(items_path("code", "report"))
-    broken = ["\n".join([item["code"].replace("return ", "return 1, "), *item["test_list"]]) for item in items[:20]]
+    good = [Program(item["code"], "\n".join(item["test_list"])) for item in items]
+    broken = [Program(program.code.replace("return ", "return 1, "), program.tests) for program in good[:20]]
     with Sandbox() as sandbox:
-        assert all(sandbox.run(["\n".join([item["code"], *item["test_list"]]) for item in items]))
+        assert all(sandbox.run(good))
         assert not any(sandbox.run(broken))
 
 
