@@ -70,6 +70,7 @@ def load_scorer(
         from evomerge.evaluation.vllm import open_vllm
 
         engine, backend = open_vllm(pool, **_vllm_options(evaluation), memory=kept)
+        say(f"models: {engine.residence.reason}")
     else:
         model, tokenizer = load_live(pool, evaluation, device)
         backend = TransformersBackend(model, tokenizer, batch_size=evaluation.batch_size, batching=_batching(batching))
