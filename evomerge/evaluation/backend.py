@@ -11,7 +11,7 @@ This file knows nothing about tasks, and nothing about how the weights came to b
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from evomerge.evaluation.decoding.decoder import Decoder, Decoding
 from evomerge.evaluation.decoding.memory import UnsuitableError
 from evomerge.evaluation.decoding.plain import generate
 from evomerge.evaluation.decoding.stops import Endings, completing_tokens, token_texts
+from evomerge.evaluation.decoding.streams import side_by_side
 from evomerge.evaluation.quiet import undisturbed
 from evomerge.evaluation.types import Generation, Likelihood, Response
 
@@ -177,9 +178,8 @@ class TransformersBackend(HFLM):  # type: ignore[misc]
         Raises `UsageError` if the answers may be longer than the model's context.
         """
         done: set[int] = set()
-        answer = self._answer if requests[0].request_type == "generate_until" else self._weigh
         try:
-            for found in answer(requests, prefix):
+            for found in self._respond(requests, prefix):
                 done |= {index for index, _ in found}
                 yield found
             return
@@ -193,6 +193,28 @@ class TransformersBackend(HFLM):  # type: ignore[misc]
             if indices:
                 for found in self.respond([requests[index] for index in indices], prefix):
                     yield [(indices[place], response) for place, response in found]
+
+    def _respond(self, requests: Sequence[Instance], prefix: str) -> Iterator[list[tuple[int, Response]]]:
+        """Answer one batch, stream by stream where it has several."""
+        generating = requests[0].request_type == "generate_until"
+        answer = self._answer if generating else self._weigh
+        streams = min(self.batching.streams, len(requests))
+        if streams == 1:
+            return (part for part in answer(requests, prefix) if part)
+        each = -(-len(requests) // streams)
+        # As many long rows to each; but what follows one context is answered together.
+        shares = [
+            range(first, len(requests), streams)
+            if generating
+            else range(first * each, min((first + 1) * each, len(requests)))
+            for first in range(streams)
+        ]
+
+        def work(share: range) -> Iterator[list[tuple[int, Response]]]:
+            for part in answer([requests[index] for index in share], prefix):
+                yield [(share[place], replace(found, seconds=found.seconds / streams)) for place, found in part]
+
+        return side_by_side([partial(work, share) for share in shares if share])
 
     # -- lm-eval's own ways in -----------------------------------------------------------------------------------------
 
@@ -286,9 +308,8 @@ class TransformersBackend(HFLM):  # type: ignore[misc]
                 places = torch.tensor(order, device=self.device, dtype=torch.long)
                 tokens = unread[-1][places]
                 seen = None if seen is None else seen[places]
-            if finished:
-                yield [(index, endings.finish(answers[index], spent)) for index in finished]
-                clock = time.perf_counter()  # what was done with them is no time of ours
+            yield [(index, endings.finish(answers[index], spent)) for index in finished]
+            clock = time.perf_counter()  # what was done with them is no time of ours
 
     def _penalty(self, options: Mapping[str, Any]) -> float | None:
         """Return the model's repetition penalty (1: none); None if answers are shaped in other ways too."""
@@ -361,9 +382,8 @@ class TransformersBackend(HFLM):  # type: ignore[misc]
                 if not left[index]:
                     rolling = requests[index].request_type == "loglikelihood_rolling"
                     done.append((index, replace(found[index], greedy=False) if rolling else found[index]))
-            if done:
-                yield done
-                clock = time.perf_counter()
+            yield done
+            clock = time.perf_counter()
         empty = [index for index in range(len(requests)) if index not in found]
         if empty:
             yield [(index, Likelihood(0.0, False)) for index in empty]
