@@ -104,8 +104,8 @@ def compare(
     gaps = []
     for request, outcome, answer in zip(requests, outcomes, answers, strict=True):
         if outcome.answer != answer:
-            prompt = tokenizer(request.args[0])["input_ids"]
-            gaps.append(tie_gap(model, tokenizer, prompt, outcome.answer, answer))
+            prompt, stops = tokenizer(request.args[0])["input_ids"], request.args[1]["until"]
+            gaps.append(tie_gap(model, tokenizer, prompt, outcome.answer, answer, stops=stops))
     return {"differing": len(gaps), "gaps": gaps}
 
 

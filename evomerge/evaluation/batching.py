@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from evomerge.checkpoints.placement import placement
 
 #: Most rows of a batch where the user names no number: beyond it a step takes as much longer as it has more rows.
-MOST_ROWS = {"cpu": 64, "cuda": 512}
+MOST_ROWS = {"cpu": 256, "cuda": 512}
 #: The share of the memory that is free which keys and values may take; the rest is for activations and logits.
 CACHE_SHARE = {"cpu": 0.25, "cuda": 0.6}
 
@@ -48,7 +48,7 @@ class Batching:
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         each = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
         tokens = int(free * CACHE_SHARE.get(kind, 0.25)) // each
-        rows = MOST_ROWS.get(kind, 64) if batch_size == "auto" else int(batch_size)
+        rows = MOST_ROWS.get(kind, 256) if batch_size == "auto" else int(batch_size)
         small = kind == "cpu" and sum(parameter.numel() for parameter in model.parameters()) <= SMALL
         return cls(rows, 1 << max(0, tokens.bit_length() - 1), torch.get_num_threads() if small else 1)
 

@@ -23,7 +23,7 @@ def test_no_batch_is_larger_than_its_shape_allows(rows):
 def test_found_from_memory(model_dir):
     model, _ = load_model(model_dir)
     found = Batching.of(model)
-    assert found.rows == 64
+    assert found.rows == 256
     assert found.tokens & (found.tokens - 1) == 0
     each = 2 * 2 * 2 * 12 * 4  # keys and values, layers, heads, size, bytes
     assert 10**6 < found.tokens * each < 10**11
