@@ -168,7 +168,7 @@ def main() -> None:
     options = parser.parse_args()
     options.items = options.items or (40 if options.quick else 200)
     options.rows = [int(rows) for rows in options.rows.split(",")]
-    options.pilot = min(64, options.items)
+    options.pilot = min(32, options.items)
     model, tokenizer = load_model(resolve(options.model), device=options.device)
     rows = []
     for name in options.tasks.split(","):
