@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from lm_eval.api.instance import Instance
 
 from evomerge.errors import UsageError
 from evomerge.evaluation import TransformersBackend, load_model
+from evomerge.evaluation.batching import Batching
 from evomerge.evaluation.quiet import undisturbed
 from tests.evaluation.answering import PROMPTS, answers, generating, harness, texts
 
@@ -269,3 +272,45 @@ def test_load_model_is_quiet(model_dir, capfd):
     assert not model.training
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
+
+
+@pytest.fixture
+def streaming(model_dir) -> TransformersBackend:
+    """The backend with batches in three streams."""
+    return TransformersBackend(*load_model(model_dir), batching=Batching(rows=8, tokens=10**6, streams=3))
+
+
+def test_streams_change_no_answer(backend, streaming):
+    assert texts(streaming, generating()) == texts(backend, generating())
+    assert texts(streaming, generating(PROMPTS[:2])) == texts(backend, generating(PROMPTS[:2]))
+    prefix = "Question: what is the sum of numbers 1 2 3? Answer: #### 6\n" * 6
+    reqs = generating([prefix + prompt for prompt in PROMPTS])
+    assert texts(streaming, reqs, prefix) == texts(backend, reqs)
+    pairs = weighing([(prompt, choice) for prompt in PROMPTS[:9] for choice in (" 7", " 1 2 3", "what")])
+    ours, theirs = streaming.loglikelihood(pairs), backend.loglikelihood(pairs)
+    assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
+    torch.testing.assert_close(torch.tensor(ours)[:, 0], torch.tensor(theirs)[:, 0], atol=1e-4, rtol=0)
+
+
+def test_streams_give_the_same_each_time(streaming):
+    first = [replace(answer, seconds=0.0) for answer in answers(streaming, generating(limit=60))]
+    for _ in range(3):
+        assert [replace(answer, seconds=0.0) for answer in answers(streaming, generating(limit=60))] == first
+
+
+def test_streams_leave_the_model_as_it_was(streaming):
+    before = streaming.model.config._attn_implementation
+    parts = streaming.respond(generating(PROMPTS[:8], limit=200, until=stops_in(streaming)))
+    next(parts)
+    parts.close()
+    assert streaming.model.config._attn_implementation == before
+    assert len(answers(streaming, generating())) == len(PROMPTS)
+
+
+def test_a_small_model_has_a_stream_for_each_thread(model_dir):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert TransformersBackend(*load_model(model_dir)).batching.streams == 2
+    finally:
+        torch.set_num_threads(before)
