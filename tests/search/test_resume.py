@@ -1,12 +1,12 @@
 """A search may be killed anywhere and started again by the same command: it must end as if nothing had happened."""
 
-import json
 import random
 import signal
 import subprocess
 import time
 
 import pytest
+from pyarrow import parquet
 
 from tests.search.runs import command, environment, ledger, search, search_arguments
 
@@ -76,8 +76,8 @@ def test_a_fork_takes_over_outcomes_instead_of_scoring_again(undisturbed, tmp_pa
     assert done.returncode == 0, done.stderr
     baselines = [event for event in ledger(undisturbed) if event["event"] in ("ask", "tell") and event["number"] < 6]
     assert [event for event in ledger(run) if event in baselines] == baselines
-    written = [json.loads(line) for path in (run / "outcomes").glob("*.jsonl") for line in path.open()]
-    keys = {record["key"] for record in written if "key" in record}
+    tables = [parquet.read_table(path) for path in (run / "outcomes").glob("*.parquet")]
+    keys = {key for table in tables for key in table["key"].to_pylist()}
     told = {event["number"]: event["fingerprint"] for event in ledger(run) if event["event"] == "tell"}
     assert keys == {told[6], told[7]}, "only the two new candidates were scored"
 

@@ -1,5 +1,6 @@
 import threading
 import time
+from itertools import chain, repeat
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_an_error_ends_all():
 
 def test_closing_ends_all():
     seen = []
-    parts = side_by_side([counting([1] + [None] * 10**9, seen)])
+    parts = side_by_side([counting(chain([1], repeat(None)), seen)])
     assert next(parts) == [1]
     parts.close()
     count = len(seen)
