@@ -30,7 +30,10 @@ class Backend(Protocol):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What shapes an answer besides weights, prompt and generation options, as plain data."""
+        """What shapes an answer besides weights, prompt and generation options, as plain data.
+
+        Under `batching` the shape of batches, which decides only the last bits.
+        """
 
     def weights_changed(self) -> None:
         """Forget everything that depends on the weights; to be called after each change."""
@@ -112,7 +115,9 @@ class _Work:
 
     def __init__(self, task: EvalTask, backend: Backend, store: OutcomeStore | None, key: str) -> None:
         self.task, self._backend, self._store, self._key = task, backend, store, key
-        self._generation = _digest([task.generation_settings, backend.settings])
+        # Not the shape of batches: it decides only between tokens that are equally likely, and a run keeps its own.
+        settings = {key: value for key, value in backend.settings.items() if key != "batching"}
+        self._generation = _digest([task.generation_settings, settings])
         self._likelihood = task.generation_settings["request"] != "generate_until"
 
     def known(self, items: Iterable[str]) -> list[Outcome]:

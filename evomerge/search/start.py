@@ -60,17 +60,17 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     tasks = load_tasks(config.tasks, split_seed=config.evaluation.split_seed, chat=load_chat(pool))
     items = {split: pick_items(tasks, split, getattr(config.items, split)) for split in SPLITS}
 
-    inherited = []
+    inherited, frozen = [], None
     if config.fork_from is not None:
         parent = RunDirectory(Path(config.fork_from))
-        parent.read()  # refuses what is no run
-        inherited.append(parent.outcomes)
+        begun = parent.read().begin or {}  # refuses what is no run
+        frozen = begun.get("backend", {}).get("batching")
+        inherited.append(outcomes_of(parent, parent.read_config()))
 
     directory = RunDirectory(path)
     directory.prepare(data)
     ledger = Ledger(directory.ledger)
-    shared = config.evaluation.outcomes
-    store = OutcomeStore(directory.outcomes if shared is None else Path(shared), read_also=inherited)
+    store = OutcomeStore(outcomes_of(directory, data), read_also=inherited)
 
     starting = baselines(space, config.baselines.grid)
     planned = None if config.budget.candidates is None else len(starting) + config.budget.candidates
@@ -79,7 +79,8 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     confined = start_sandbox(tasks.values(), config.evaluation)
     if confined is not None:
         watch.say(f"sandbox: {confined}")
-    frozen = ledger.events[0].get("backend", {}).get("batching") if ledger.events else None
+    if ledger.events:
+        frozen = ledger.events[0].get("backend", {}).get("batching")
     backend: dict[str, Any] = {}
 
     def scorer(device: str) -> Scorer:
@@ -118,6 +119,12 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
         directory.write_json(directory.report, report)
         print_report(report)
     return mean_normalised(record, selected(record)[0], "selection")
+
+
+def outcomes_of(directory: RunDirectory, data: Mapping[str, Any]) -> Path:
+    """Return where a run keeps its outcomes: its own directory, or a folder that it shares with others."""
+    shared = data.get("evaluation", {}).get("outcomes")
+    return directory.outcomes if shared is None else Path(shared)
 
 
 def pick_items(

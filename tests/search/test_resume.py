@@ -89,3 +89,18 @@ def test_another_configuration_is_refused_and_named(undisturbed):
     assert "space.parameters.weight.high=1.5, now it is 2.0" in done.stderr
     assert done.stderr.count("\n") == 1
     assert ledger(undisturbed) == before
+
+
+def test_runs_that_share_a_folder_share_outcomes(tmp_path):
+    """The same search in another run directory answers nothing again; its ledger is the same but for times."""
+    options = ("optimizer=sobol", "budget.candidates=2", f"evaluation.outcomes={tmp_path / 'shared'}")
+    tells, answers = [], []
+    for name in ("first", "second"):
+        done = search(tmp_path / name, *options)
+        assert done.returncode == 0, done.stderr
+        assert not (tmp_path / name / "outcomes").exists()
+        tells.append([event["scores"] for event in ledger(tmp_path / name) if event["event"] == "tell"])
+        tables = [parquet.read_table(path) for path in (tmp_path / "shared").glob("*.parquet")]
+        answers.append(sum(len(table) for table in tables))
+    assert tells[0] == tells[1]
+    assert answers[0] == answers[1] > 0

@@ -137,12 +137,15 @@ class VllmBackend(TemplateLM):  # type: ignore[misc]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What shapes an answer besides weights, prompt and generation options, as plain data."""
+        """What shapes an answer besides weights, prompt and generation options, as plain data.
+
+        Under `batching` the shape of batches, which decides only the last bits.
+        """
         return {
             "backend": "vllm",
             "dtype": self._dtype,
             "device": current_platform.device_type,
-            "batch_size": self.batch_size,
+            "batching": {"rows": self.batch_size},
             "max_length": self.max_length,
             "tensor_parallel": self._tensor_parallel,
             "options": self._options,
