@@ -5,8 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/environment.sh "${EVOMERGE_VENV:-.venv-test}"
 install_evomerge ".[dev]"
+processors="$(nproc)"  # before OMP_NUM_THREADS, which nproc would go by
 export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 ruff check .
 ruff format --check .
 mypy
-pytest -n "$(nproc)" "$@"
+pytest -n "$processors" "$@"
