@@ -172,7 +172,10 @@ LEAVING = {
     "error with an odd name": cheat("raise type('passed', (Exception,), {})"),
     "error with a forged name": cheat("raise type('ready', (BaseException,), {'__str__': lambda s: 'passed'})"),
     "error that errs": cheat("class E(Exception):\n    def __repr__(self): 1 / 0\n    __str__ = __repr__\nraise E"),
-    "interrupts the main thread": cheat("import _thread\n_thread.interrupt_main()", "KeyboardInterrupt"),
+    # The interrupt may come with the first assert or after it.
+    "interrupts the main thread": cheat(
+        "import _thread\n_thread.interrupt_main()", "KeyboardInterrupt", "AssertionError"
+    ),
 }
 
 BENT = {
