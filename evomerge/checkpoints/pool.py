@@ -4,10 +4,12 @@ Full models, LoRA adapters, other dtypes, tied heads and other numberings of add
 here: whoever merges sees the same names and shapes from every model. This file knows nothing about methods or recipes.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -122,6 +124,20 @@ class ModelPool:
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a merged tensor."""
         return self.source("", name).shape
+
+    @contextmanager
+    def live_directory(self) -> Iterator[tuple[Path, bool]]:
+        """Give a directory that a model can be loaded from into which merges fit, and whether it has weights.
+
+        The base's own; where the vocabulary is another, a temporary one of config and tokenizer alone.
+        """
+        if self.vocabulary == "same":
+            yield self.base.path, True
+            return
+        with TemporaryDirectory() as folder:
+            (Path(folder) / "config.json").write_text(json.dumps(self.config), encoding="utf-8")
+            self.save_tokenizer(folder)
+            yield Path(folder), False
 
     def save_tokenizer(self, directory: str | Path, label: str = "") -> None:
         """Write the tokenizer of the merged model, with chat template, generation and image settings.

@@ -9,6 +9,7 @@ This file knows nothing about tasks, and nothing about how the weights came to b
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -19,7 +20,6 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -38,11 +38,10 @@ from evomerge.evaluation.decoding.memory import UnsuitableError
 from evomerge.evaluation.decoding.plain import generate
 from evomerge.evaluation.decoding.stops import Endings, completing_tokens, token_texts
 from evomerge.evaluation.decoding.streams import side_by_side
+from evomerge.evaluation.harness import InBatches, Pair, pair_of, windows_of
 from evomerge.evaluation.quiet import undisturbed
-from evomerge.evaluation.types import Generation, Likelihood, Response
+from evomerge.evaluation.types import MAX_GEN_TOKS, Likelihood, Response
 
-#: Longest answer in tokens where neither the task nor the user says.
-DEFAULT_MAX_GEN_TOKS = 512
 #: Steps between two looks at the tokens: looking makes a GPU wait.
 STEPS = {"cpu": 1, "cuda": 8}
 
@@ -54,8 +53,6 @@ HARMLESS = frozenset(
         *("max_length", "max_new_tokens", "length_penalty", "early_stopping"),
     )
 )
-
-_Pair = tuple[list[int], list[int]]  # tokens of a context, tokens after it
 
 
 def load_model(
@@ -105,7 +102,7 @@ def load_model(
         return model.eval(), tokenizer
 
 
-class TransformersBackend(HFLM):  # type: ignore[misc]
+class TransformersBackend(InBatches, HFLM):  # type: ignore[misc]
     """An lm-eval language model around a live model.
 
     Args:
@@ -132,7 +129,7 @@ class TransformersBackend(HFLM):  # type: ignore[misc]
             self._decoder = Decoder(model)
         self._tokens: dict[str, list[int]] = {}
         self._completing_of: dict[tuple[str, ...], frozenset[int]] = {}
-        self._pairs: dict[tuple[str, str], _Pair] = {}
+        self._pairs: dict[tuple[str, str], Pair] = {}
 
     @cached_property
     def batching(self) -> Batching:
@@ -163,7 +160,7 @@ class TransformersBackend(HFLM):  # type: ignore[misc]
         result = []
         for indices in groups.values():
             kind = requests[indices[0]].request_type
-            more = self._limit(requests[indices[0]].args[1]) if kind == "generate_until" else 0
+            more = _normalized(requests[indices[0]])["max_gen_toks"] if kind == "generate_until" else 0
             sizes = {index: self._size(requests[index]) for index in indices}
             indices.sort(key=lambda index: (-sizes[index], requests[index].args[0]))
             shared = len(self._prefix_tokens(prefix))
@@ -216,37 +213,16 @@ class TransformersBackend(HFLM):  # type: ignore[misc]
 
         return side_by_side([partial(work, share) for share in shares if share])
 
-    # -- lm-eval's own ways in -----------------------------------------------------------------------------------------
-
-    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Answer requests, in order."""
-        return [response.text for response in self._all(requests) if isinstance(response, Generation)]
-
-    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Return the log-probability of each request's continuation and whether it is the likeliest, in order."""
-        return [(r.logprob, r.greedy) for r in self._all(requests) if isinstance(r, Likelihood)]
-
-    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Return the log-probability of each text, in order."""
-        return [response.logprob for response in self._all(requests) if isinstance(response, Likelihood)]
-
-    def _all(self, requests: Sequence[Instance]) -> list[Response]:
-        found: dict[int, Response] = {}
-        for batch in self.batches(requests):
-            for part in self.respond([requests[index] for index in batch]):
-                found |= {batch[place]: response for place, response in part}
-        return [found[index] for index in range(len(requests))]
-
     # -- generating ----------------------------------------------------------------------------------------------------
 
     def _answer(self, requests: Sequence[Instance], prefix: str) -> Iterator[list[tuple[int, Response]]]:
         """Generate the answers of one batch."""
-        options: dict[str, Any] = dict(normalize_gen_kwargs(requests[0].args[1], DEFAULT_MAX_GEN_TOKS))
-        limit = self._limit(options)
+        options = _normalized(requests[0])
+        limit = int(options.pop("max_gen_toks"))
         stops = handle_stop_sequences(
             list(options.pop("until", None) or []), eos=self.tok_decode(self.eot_token_id, skip_special_tokens=False)
         )
-        for name in ("max_gen_toks", "temperature", "max_length"):
+        for name in ("temperature", "max_length"):
             options.pop(name, None)
         room = self.max_length - limit
         if room <= 0:
@@ -321,10 +297,6 @@ class TransformersBackend(HFLM):  # type: ignore[misc]
             return None
         return float(config.get("repetition_penalty") or 1.0)
 
-    def _limit(self, options: Mapping[str, Any]) -> int:
-        names = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-        return int(next((options[name] for name in names if options.get(name)), DEFAULT_MAX_GEN_TOKS))
-
     @cached_property
     def _vocabulary(self) -> list[str]:
         return token_texts(self.tokenizer, self.model.config.get_text_config().vocab_size)
@@ -343,13 +315,13 @@ class TransformersBackend(HFLM):  # type: ignore[misc]
 
     def _weigh(self, requests: Sequence[Instance], prefix: str) -> Iterator[list[tuple[int, Response]]]:
         """Return the likelihoods of one batch."""
-        windows: list[tuple[int, _Pair]] = []
+        windows: list[tuple[int, Pair]] = []
         for index, request in enumerate(requests):
             if request.request_type == "loglikelihood_rolling":
                 windows += [(index, pair) for pair in self._windows(request.args[0])]
             else:
                 windows.append((index, self._pair(*request.args)))
-        left = [sum(index == other for other, _ in windows) for index in range(len(requests))]
+        left = Counter(index for index, _ in windows)
         found: dict[int, Likelihood] = {}
         # Windows that differ in their last token only have one row.
         rows: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
@@ -360,9 +332,7 @@ class TransformersBackend(HFLM):  # type: ignore[misc]
         inputs = [[*row, 0] for row in rows]
         starts = [len(row) + 1 - max(len(target) for _, target in asked) for row, asked in rows.items()]
         clock = time.perf_counter()
-        with undisturbed():
-            logits = self._logits(inputs, starts, prefix)
-        for asked, of_row in zip(rows.values(), logits, strict=True):
+        for asked, of_row in zip(rows.values(), self._logits(inputs, starts, prefix), strict=True):
             logprobs = torch.log_softmax(of_row, dim=-1)
             greedy = of_row.argmax(dim=-1)
             now = time.perf_counter()
@@ -401,27 +371,13 @@ class TransformersBackend(HFLM):  # type: ignore[misc]
                 tokens = torch.tensor([row[:-1]], device=self.device)
                 yield self.model(tokens, use_cache=False).logits[0, start - 1 :].float()
 
-    def _pair(self, context: str, continuation: str) -> _Pair:
-        """Return the tokens of a context and of what follows it, as lm-eval divides them."""
+    def _pair(self, context: str, continuation: str) -> Pair:
         if (context, continuation) not in self._pairs:
-            if context:
-                pair = self._encode_pair(context, continuation)
-            else:
-                tokens = self.tok_encode(continuation, add_special_tokens=False)
-                first = [self.prefix_token_id]
-                pair = (first, tokens) if tokens[:1] != first else (tokens[:1], tokens[1:])
-            self._pairs[context, continuation] = pair
+            self._pairs[context, continuation] = pair_of(self, context, continuation)
         return self._pairs[context, continuation]
 
-    def _windows(self, text: str) -> list[_Pair]:
-        """Return the disjoint windows that cover a text, each with the most context, as lm-eval cuts them."""
-        windows = get_rolling_token_windows(
-            token_list=self.tok_encode(text),
-            prefix_token=self.prefix_token_id,
-            max_seq_len=self.max_length,
-            context_len=1,
-        )
-        return [make_disjoint_window(window) for window in windows]
+    def _windows(self, text: str) -> list[Pair]:
+        return windows_of(self, text, longest=self.max_length)
 
     # -- tokens --------------------------------------------------------------------------------------------------------
 
@@ -451,6 +407,11 @@ class TransformersBackend(HFLM):  # type: ignore[misc]
         """Return the prefix's tokens if all rows begin with them and go on, else none."""
         tokens = self._prefix_tokens(prefix)
         return tokens if all(len(row) > len(tokens) and list(row[: len(tokens)]) == tokens for row in rows) else []
+
+
+def _normalized(request: Instance) -> dict[str, Any]:
+    """Return a request's generation options in lm-eval's own names, the longest answer among them."""
+    return dict(normalize_gen_kwargs(request.args[1], MAX_GEN_TOKS))
 
 
 def _extend(answer: list[int], tokens: Sequence[int], endings: Endings) -> bool:

@@ -160,26 +160,23 @@ class _Work:
 
     def run(self, batch: Mapping[str, list[Instance]], missing: Set[str]) -> Iterator[list[Outcome]]:
         """Answer one batch and yield the outcomes of those of its items that are missing."""
-        owners = [item for item, asked in batch.items() for _ in asked]
-        requests = [request for asked in batch.values() for request in asked]
-        found: dict[int, Response] = {}
-        places = {item: [index for index, owner in enumerate(owners) if owner == item] for item in batch}
-        left = {item: len(indices) for item, indices in places.items()}
-        ready: list[str] = []
+        requests = [(item, number) for item, asked in batch.items() for number in range(len(asked))]
+        found: dict[str, dict[int, Response]] = {item: {} for item in batch}
+        ready: list[tuple[str, list[Response]]] = []
         written = time.monotonic()
-        parts = self._respond(requests)
+        parts = self._respond([batch[item][number] for item, number in requests])
         with closing(parts):
             for part in parts:
                 for index, response in part:
-                    found[index] = response
-                    left[owners[index]] -= 1
-                    if not left[owners[index]] and owners[index] in missing:
-                        ready.append(owners[index])
+                    item, number = requests[index]
+                    found[item][number] = response
+                    if len(found[item]) == len(batch[item]) and item in missing:
+                        ready.append((item, [found[item][place] for place in range(len(batch[item]))]))
                 if ready and time.monotonic() - written >= GATHER_SECONDS:
-                    yield self._take([(item, [found[index] for index in places[item]]) for item in ready])
+                    yield self._take(ready)
                     ready, written = [], time.monotonic()
         if ready:
-            yield self._take([(item, [found[index] for index in places[item]]) for item in ready])
+            yield self._take(ready)
 
     def _respond(self, requests: Sequence[Instance]) -> Generator[list[tuple[int, Response]]]:
         """The back end's answers, its libraries silenced while they are made but not while they are used."""

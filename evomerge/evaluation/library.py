@@ -25,13 +25,12 @@ from evomerge.evaluation.data import local_dataset
 from evomerge.evaluation.metrics import one_line
 from evomerge.evaluation.quiet import undisturbed
 from evomerge.evaluation.spec import TaskSpec
+from evomerge.evaluation.types import MAX_GEN_TOKS
 
 #: The YAML files that ship with evomerge; `lm_eval --include_path` takes this folder too.
 OWN_TASKS = Path(__file__).with_name("tasks")
 STOCK_TASKS = Path(lm_eval.tasks.__file__).parent
 
-#: Longest answer where neither the user nor the task says; lm-eval's is 256, which cuts many a solution off.
-MAX_GEN_TOKS = 512
 _LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 _EXAMPLE_SPLITS = ("fewshot_split", "training_split", "validation_split")  # in the order in which lm-eval looks
 

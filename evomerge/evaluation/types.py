@@ -8,6 +8,9 @@ from typing import Any, Literal
 Split = Literal["search", "selection", "report"]
 SPLITS: tuple[Split, ...] = ("search", "selection", "report")
 
+#: Longest answer where neither the user nor the task says; lm-eval's is 256, which cuts many a solution off.
+MAX_GEN_TOKS = 512
+
 
 @dataclass(frozen=True)
 class Generation:

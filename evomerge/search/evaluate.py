@@ -66,7 +66,7 @@ def evaluate(
         pool = ModelPool.open(recipe.base, recipe.experts, vocabulary=recipe.vocabulary)
         check(recipe, pool.layout)
     configured = {name: {**keys, **changes} for task in tasks for name, keys in find_task_config(task).items()}
-    loaded = load_tasks(configured, data=data, chat=load_chat(path if recipe is None else pool))
+    loaded = load_tasks(configured, data=data, chat=load_chat(configured, path if recipe is None else pool))
     items = pick_items(loaded, split, limit, in_file_order=True)  # so that --limit means what it means to lm-eval
     start_sandbox(loaded.values(), evaluation)
     store = None if evaluation.outcomes is None else OutcomeStore(Path(evaluation.outcomes))

@@ -3,10 +3,9 @@
 This file knows nothing about optimizers, ledgers or runs.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol, cast
 
 import torch
@@ -73,7 +72,8 @@ def load_scorer(
         say(f"models: {engine.residence.reason}")
     else:
         model, tokenizer = load_live(pool, evaluation, device)
-        backend = TransformersBackend(model, tokenizer, batch_size=evaluation.batch_size, batching=_batching(batching))
+        frozen = None if batching is None else Batching.from_dict(batching)
+        backend = TransformersBackend(model, tokenizer, batch_size=evaluation.batch_size, batching=frozen)
         engine = MergeEngine(pool, model, on_change=backend.weights_changed, memory=kept)
         say(f"models: {engine.residence.reason}")
     evaluator = Evaluator(tasks, backend, allow_code_execution=evaluation.allow_code_execution, store=store)
@@ -97,25 +97,20 @@ def load_live(pool: ModelPool, evaluation: Evaluation, device: str) -> tuple[Pre
     That is the base, unless the vocabulary is another: then a model of the merged shape, whose weights mean nothing
     until a merge is written.
     """
-    placing = _placing(evaluation, device)
-    if pool.vocabulary == "same":
-        return load_model(pool.base.path, **placing)
-    with TemporaryDirectory() as folder:
-        (Path(folder) / "config.json").write_text(json.dumps(pool.config), encoding="utf-8")
-        pool.save_tokenizer(folder)
-        return load_model(folder, weights=False, **placing)
+    with pool.live_directory() as (path, weights):
+        return load_model(path, weights=weights, **_placing(evaluation, device))
 
 
-def load_chat(tokenizer_of: ModelPool | Path) -> ChatTemplate:
-    """Return the chat template of a pool's merges, or of the model in a directory, without loading a model."""
-    options = {"trust_remote_code": False, "local_files_only": True}
-    with undisturbed(), TemporaryDirectory() as folder:
-        if isinstance(tokenizer_of, ModelPool):
-            if tokenizer_of.vocabulary != "same":
-                tokenizer_of.save_tokenizer(folder)
-                return chat_from(AutoTokenizer.from_pretrained(folder, **options))
-            tokenizer_of = tokenizer_of.base.path
-        return chat_from(AutoTokenizer.from_pretrained(str(tokenizer_of), **options))
+def load_chat(tasks: Mapping[str, Any], source: ModelPool | Path) -> ChatTemplate | None:
+    """Return the chat template of a pool's merges, or of the model in a directory, without loading a model.
+
+    None where no task wants one: a tokenizer takes a while to load.
+    """
+    if not any(isinstance(keys, Mapping) and keys.get("chat_template") for keys in tasks.values()):
+        return None
+    with undisturbed(), ExitStack() as stack:
+        path = stack.enter_context(source.live_directory())[0] if isinstance(source, ModelPool) else source
+        return chat_from(AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, local_files_only=True))
 
 
 def start_sandbox(tasks: Iterable[EvalTask], evaluation: Evaluation) -> str | None:
@@ -150,10 +145,6 @@ def _placing(evaluation: Evaluation, device: str) -> dict[str, Any]:
         "device_map": evaluation.device_map,
         "offload_folder": evaluation.offload_folder,
     }
-
-
-def _batching(data: Mapping[str, Any] | None) -> Batching | None:
-    return None if data is None else Batching.from_dict(data)
 
 
 def _vllm_options(evaluation: Evaluation) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     for probe in space.probes():
         resolve_settings(probe, pool.layout)
     check(space.recipe([0.5] * len(space)), pool.layout)
-    tasks = load_tasks(config.tasks, split_seed=config.evaluation.split_seed, chat=load_chat(pool))
+    tasks = load_tasks(config.tasks, split_seed=config.evaluation.split_seed, chat=load_chat(config.tasks, pool))
     items = {split: pick_items(tasks, split, getattr(config.items, split)) for split in SPLITS}
 
     inherited, frozen = [], None

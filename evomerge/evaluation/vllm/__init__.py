@@ -7,7 +7,6 @@ Needs the extra `vllm`. Importing this package imports neither vLLM nor torch.
 """
 
 import importlib.util
-import json
 import logging
 import os
 import sys
@@ -15,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import UsageError, WorkError, refuse_unknown
@@ -76,17 +74,10 @@ def open_vllm(
         raise UsageError(f"memory {memory!r}: vLLM's workers merge in main memory; write resident or files")
     if memory is None and tensor_parallel > 1:
         memory = "files"
-    with TemporaryDirectory() as folder:
-        path = pool.base.path
-        if (
-            pool.vocabulary != "same"
-        ):  # a model of the merged shape, whose weights mean nothing until a merge is written
-            path = Path(folder)
-            (path / "config.json").write_text(json.dumps(pool.config), encoding="utf-8")
-            pool.save_tokenizer(path)
+    with pool.live_directory() as (path, weights):
         backend = load_vllm(
             path,
-            weights=pool.vocabulary == "same",
+            weights=weights,
             dtype=dtype,
             batch_size=batch_size,
             max_length=max_length,

@@ -24,16 +24,15 @@ from lm_eval.models.utils import (
     normalize_gen_kwargs,
     postprocess_generated_text,
 )
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import AutoTokenizer
 from vllm import LLM, SamplingParams, TokensPrompt
 from vllm.platforms import current_platform
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from evomerge.errors import UsageError, WorkError, nearest
-from evomerge.evaluation.backend import DEFAULT_MAX_GEN_TOKS
+from evomerge.evaluation.harness import InBatches, pair_of, windows_of
 from evomerge.evaluation.quiet import undisturbed
-from evomerge.evaluation.types import Generation, Likelihood, Response
+from evomerge.evaluation.types import MAX_GEN_TOKS, Generation, Likelihood, Response
 
 GENERATE, LIKELIHOOD = "generate_until", "loglikelihood"
 
@@ -55,7 +54,7 @@ class _Prompt:
     scored_from: int = 0
 
 
-class VllmBackend(TemplateLM):  # type: ignore[misc]
+class VllmBackend(InBatches, TemplateLM):  # type: ignore[misc]
     """An lm-eval language model around vLLM.
 
     Args:
@@ -231,11 +230,12 @@ class VllmBackend(TemplateLM):  # type: ignore[misc]
         if request.request_type == GENERATE:
             return [self._generating(*request.args)]
         if request.request_type == LIKELIHOOD:
-            return [self._scoring(*self._pair(*request.args))]
-        return [self._scoring(context, continuation) for context, continuation in self._windows(request.args[0])]
+            return [self._scoring(*pair_of(self, *request.args))]
+        windows = windows_of(self, request.args[0], longest=self.max_length - 2)  # as lm-eval cuts them for vLLM
+        return [self._scoring(context, continuation) for context, continuation in windows]
 
     def _generating(self, text: str, options: dict[str, Any]) -> _Prompt:
-        arguments: dict[str, Any] = dict(normalize_gen_kwargs(options, DEFAULT_MAX_GEN_TOKS))
+        arguments: dict[str, Any] = dict(normalize_gen_kwargs(options, MAX_GEN_TOKS))
         stops = handle_stop_sequences(arguments.pop("until"), eos=self.tokenizer.decode(self.eot_token_id))
         limit = int(arguments.pop("max_gen_toks"))
         arguments.pop("do_sample")
@@ -258,26 +258,6 @@ class VllmBackend(TemplateLM):  # type: ignore[misc]
         tokens = (context + continuation)[-(self.max_length - 1) :]
         params = SamplingParams(temperature=0.0, prompt_logprobs=1, max_tokens=1, detokenize=False)
         return _Prompt(tokens, params, scored_from=max(1, len(tokens) - len(continuation)))
-
-    def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Return the tokens of a context and of its continuation, as lm-eval parts them."""
-        if context:
-            pair: tuple[list[int], list[int]] = self._encode_pair(context, continuation)
-            return pair
-        tokens = self.tok_encode(continuation, add_special_tokens=False)
-        if tokens[0] == self.prefix_token_id:
-            return tokens[:1], tokens[1:]
-        return [self.prefix_token_id], tokens
-
-    def _windows(self, text: str) -> list[tuple[list[int], list[int]]]:
-        """Return (context, continuation) of the windows of a document, in tokens, as lm-eval cuts them for vLLM."""
-        windows = get_rolling_token_windows(
-            token_list=self.tok_encode(text),
-            prefix_token=self.prefix_token_id,
-            max_seq_len=self.max_length - 2,
-            context_len=1,
-        )
-        return [make_disjoint_window(window) for window in windows]
 
     def _read(self, prompt: _Prompt, output: Any) -> tuple[Any, ...]:
         """Return what an output of the engine says: (text, tokens, truncated), or (log-probability, greedy, tokens)."""
@@ -302,28 +282,6 @@ class VllmBackend(TemplateLM):  # type: ignore[misc]
     def _loglikelihood_tokens(self, requests: Any, **_: Any) -> list[tuple[float, bool]]:
         """What lm-eval's `loglikelihood` would call; the one here takes requests as they are."""
         raise NotImplementedError
-
-    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Return the answers, in order."""
-        return [response.text for response in self._all(requests) if isinstance(response, Generation)]
-
-    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Return (log-probability, whether it is the likeliest) of each continuation, in order."""
-        return [
-            (response.logprob, response.greedy) for response in self._all(requests) if isinstance(response, Likelihood)
-        ]
-
-    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Return the log-probability of each document, in order."""
-        return [response.logprob for response in self._all(requests) if isinstance(response, Likelihood)]
-
-    def _all(self, requests: Sequence[Instance]) -> list[Response]:
-        found: dict[int, Response] = {}
-        with undisturbed():
-            for batch in self.batches(requests):
-                for rows in self.respond([requests[index] for index in batch]):
-                    found |= {batch[place]: response for place, response in rows}
-        return [found[index] for index in range(len(requests))]
 
 
 def _texts(request: Instance) -> tuple[str, ...]:
