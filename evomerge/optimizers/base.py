@@ -28,19 +28,25 @@ class Objective:
         name: the task's name.
         low: score of the base (the zero of the normalised scale), None until it is known.
         high: score of the best expert on this task (the one of the normalised scale), None until it is known.
-        weight: importance in a weighted sum.
+        weight: importance in a scalarization.
+        floor: a constraint: candidates whose score lies below it do not count. None: there is none.
     """
 
     name: str
     low: float | None = None
     high: float | None = None
     weight: float = 1.0
+    floor: float | None = None
 
     def normalise(self, value: float) -> float:
         """Map a score to (value - low) / (high - low); where the two are unknown or equal, return it as it is."""
         if self.low is None or self.high is None or self.high <= self.low:
             return value
         return (value - self.low) / (self.high - self.low)
+
+    def shortfall(self, value: float) -> float:
+        """Return how far a score lies below the floor, on the normalised scale; 0 where it does not."""
+        return 0.0 if self.floor is None else max(self.normalise(self.floor) - self.normalise(value), 0.0)
 
 
 @dataclass(frozen=True)
@@ -56,16 +62,19 @@ class Result:
     """What became of a proposal.
 
     Attributes:
-        values: one score an objective, larger is better.
+        values: one score an objective, larger is better: estimates of the means over all items.
         errors: the standard error of each.
-        items: how many items each score is a mean over.
-        cut_short: a race stopped it before all its items were scored.
+        items: how many items of each objective were scored.
+        cut_short: a race stopped it before all its items were scored, some complete result being clearly better.
+        by_item: for each objective the scores of the items that were scored, item's place -> score. Empty unless the
+            optimizer says that it `wants_items`.
     """
 
     values: tuple[float, ...]
     errors: tuple[float, ...]
     items: tuple[int, ...]
     cut_short: bool = False
+    by_item: tuple[Mapping[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,8 @@ class Optimizer(ABC):
 
     #: More than one objective is optimised as a front; others see one number, by the run's scalarisation.
     multi_objective = False
+    #: Results must hold the scores of single items.
+    wants_items = False
 
     def __init__(
         self,
@@ -119,6 +130,10 @@ class Optimizer(ABC):
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state that `state_dict` returned."""
+
+    def describe(self, budget: int | None) -> list[str]:
+        """Return what a person should know before the search starts, a line each; `budget` counts candidates."""
+        return []
 
     def _number(self, vector: Sequence[float]) -> Proposal:
         """Wrap a vector as the next proposal, clipped to the cube (rounding may leave it by an ulp)."""

@@ -3,20 +3,24 @@
 The state of an optimizer is the list of what happened to it, in order; loading it lets all that happen once more to a
 fresh object and checks that the same points come out. That is exact for any optimizer whose proposals are a function of
 the order of events, and costs what the asks cost (milliseconds each). `ask(n)` is `ask(1)` n times, and an ask that
-returns nothing leaves no trace, so neither the sizes of asks nor the empty ones need to be recorded. This file knows
-nothing about how points are found.
+returns nothing leaves no trace, so neither the sizes of asks nor the empty ones need to be recorded.
+
+A result that a race cut short is an estimate from few items, of a point known to be worse than some complete one. So
+that luck on these items fools no optimizer, its values are lowered before `_learn` sees them (`lowered`). This file
+knows nothing about how points are found.
 """
 
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from evomerge.errors import WorkError
 from evomerge.optimizers.base import Failure, Objective, Optimizer, Proposal, Result
 from evomerge.recipes import Dimension
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class ReplayedOptimizer(Optimizer):
@@ -42,6 +46,7 @@ class ReplayedOptimizer(Optimizer):
         self._waiting: dict[int, Proposal] = {}
         self._told: set[int] = set()
         self._events: list[dict[str, Any]] = []
+        self._complete: list[tuple[float, ...]] = []  # the values of results that were not cut short
 
     @abstractmethod
     def _propose(self) -> Sequence[float] | None:
@@ -78,6 +83,11 @@ class ReplayedOptimizer(Optimizer):
         if not own:
             event["vector"] = list(proposal.vector)
         self._events.append(event)
+        if isinstance(outcome, Result):
+            if outcome.cut_short:
+                outcome = replace(outcome, values=lowered(outcome.values, self._complete))
+            else:
+                self._complete.append(outcome.values)
         self._learn(proposal, outcome, own=own)
 
     def state_dict(self) -> dict[str, Any]:
@@ -121,22 +131,39 @@ class ReplayedOptimizer(Optimizer):
     def _check(self, number: int, result: Result) -> None:
         if len(result.values) != len(self.objectives):
             raise ValueError(f"proposal {number}: {len(result.values)} values for {len(self.objectives)} objectives")
+        if self.wants_items and len(result.by_item) != len(self.objectives):
+            raise ValueError(f"proposal {number}: {type(self).__name__} needs the scores of single items")
         if not all(math.isfinite(value) for value in result.values):
             raise ValueError(f"proposal {number}: values {result.values} are not finite; tell a Failure instead")
+
+
+def lowered(values: Sequence[float], complete: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Return values lowered, by as little as possible in sum, until some complete result is as good in every objective.
+
+    Without a complete result they are returned as they are.
+    """
+    below = [tuple(map(min, values, known)) for known in complete]
+    return max(below, key=sum, default=tuple(values))
 
 
 def _plain(outcome: Result | Failure) -> dict[str, Any]:
     if isinstance(outcome, Failure):
         return {"failure": outcome.kind, "message": outcome.message}
-    return {
+    plain: dict[str, Any] = {
         "values": [float(value) for value in outcome.values],
         "errors": [float(error) for error in outcome.errors],
         "items": [int(items) for items in outcome.items],
         "cut_short": bool(outcome.cut_short),
     }
+    if outcome.by_item:
+        plain["by_item"] = [
+            [[int(i) for i in scores], [float(s) for s in scores.values()]] for scores in outcome.by_item
+        ]
+    return plain
 
 
 def _outcome(event: Mapping[str, Any]) -> Result | Failure:
     if "failure" in event:
         return Failure(event["failure"], event["message"])
-    return Result(tuple(event["values"]), tuple(event["errors"]), tuple(event["items"]), event["cut_short"])
+    by_item = tuple(dict(zip(*pair, strict=True)) for pair in event.get("by_item", ()))
+    return Result(tuple(event["values"]), tuple(event["errors"]), tuple(event["items"]), event["cut_short"], by_item)

@@ -17,6 +17,9 @@ class Dimension:
         group: the group of tensors, or None for one value of all tensors, a number of a shape, and the method.
         low, high: bounds of the value; 0 and 1 for a choice.
         choices: the values of a categorical dimension, else empty. The unit interval is cut into equal parts.
+        methods: the merge methods that know the parameter, where the method is searched too and not all do; else empty.
+        importance: how far the coordinate may be expected to matter, 1 on average over the groups: the relative size
+            of the task vector there. 1 where it is not known.
     """
 
     name: str
@@ -26,6 +29,8 @@ class Dimension:
     low: float = 0.0
     high: float = 1.0
     choices: tuple[Value, ...] = ()
+    methods: tuple[str, ...] = ()
+    importance: float = 1.0
 
     @property
     def layer(self) -> float | None:

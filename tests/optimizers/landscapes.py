@@ -21,8 +21,10 @@ def goals(n: int = 1) -> list[Objective]:
     return [Objective(f"task{i}", 0.0, 1.0) for i in range(n)]
 
 
-def result(*values: float) -> Result:
-    return Result(tuple(values), (0.05,) * len(values), (64,) * len(values))
+def result(*values: float, cut_short: bool = False) -> Result:
+    """A result over 64 items an objective, of which as many are solved as the value says."""
+    by_item = tuple({i: float((i * 37) % 64 < 64 * value) for i in range(64)} for value in values)
+    return Result(tuple(values), (0.05,) * len(values), (64,) * len(values), cut_short, by_item)
 
 
 def quadratic(vector: Sequence[float]) -> tuple[float]:
