@@ -77,6 +77,8 @@ class ReplayedOptimizer(Optimizer):
             raise ValueError(f"proposal {number} is no point of the {len(self.dimensions)}-dimensional unit cube")
         if isinstance(outcome, Result):
             self._check(number, outcome)
+            if not self.wants_items:
+                outcome = replace(outcome, by_item=())
         self._waiting.pop(number, None)
         self._told.add(number)
         event: dict[str, Any] = {"tell": number, **_plain(outcome)}

@@ -10,12 +10,13 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from evomerge.errors import UsageError, nearest, refuse_unknown
+from evomerge.search.racing import RacingSettings
 
 BACKENDS = ("transformers", "vllm")
 
 #: Parts of the configuration that may change between two starts of one run.
 FREE_TO_CHANGE = (
-    *("budget", "workers", "name", "selection.finalists", "selection.chosen"),
+    *("budget", "workers", "name", "selection.finalists", "selection.chosen", "selection.front"),
     *("evaluation.outcomes", "evaluation.offload_folder", "evaluation.sandbox"),
 )
 
@@ -76,17 +77,32 @@ class Items:
 
 @dataclass(frozen=True)
 class Baselines:
-    """Uniform task-arithmetic weights that are always scored."""
+    """What is scored before the search begins, besides base, experts and average.
+
+    `grid`: uniform task-arithmetic weights; `untuned`: names of other methods with their published settings; `random`:
+    how many random points of the space, or "equal": as many as the search may propose.
+    """
 
     grid: tuple[float, ...]
+    untuned: tuple[str, ...]
+    random: int | str
 
 
 @dataclass(frozen=True)
 class Selection:
-    """How many finalists are scored on the selection split, and how many of them on the report split."""
+    """How many finalists and how many of the front are scored on the selection split, how many on the report split."""
 
     finalists: int
     chosen: int
+    front: int
+
+
+@dataclass(frozen=True)
+class Racing:
+    """Whether candidates race against the best so far, and how (`evomerge/search/racing`)."""
+
+    enabled: bool
+    settings: RacingSettings
 
 
 @dataclass(frozen=True)
@@ -115,6 +131,8 @@ class SearchConfig:
     items: Items
     baselines: Baselines
     selection: Selection
+    racing: Racing
+    objectives: Mapping[str, Mapping[str, float | None]]
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "SearchConfig":
@@ -139,6 +157,8 @@ class SearchConfig:
             items=_section(Items, data, "items"),
             baselines=_section(Baselines, data, "baselines"),
             selection=_section(Selection, data, "selection"),
+            racing=_racing(_mapping(data["racing"], "racing")),
+            objectives=_objectives(_mapping(data["objectives"], "objectives"), data["tasks"]),
         )
         config._check()
         return config
@@ -166,6 +186,9 @@ class SearchConfig:
             )
         _whole(self.selection.finalists, "selection.finalists", low=1)
         _whole(self.selection.chosen, "selection.chosen", low=1)
+        _whole(self.selection.front, "selection.front", low=0)
+        if self.baselines.random != "equal":
+            _whole(self.baselines.random, "baselines.random (or equal)", low=0)
         if not isinstance(self.evaluation.allow_code_execution, bool):
             raise UsageError("evaluation.allow_code_execution: write true or false")
         for weight in self.baselines.grid:
@@ -173,6 +196,16 @@ class SearchConfig:
                 raise UsageError(f"baselines.grid: {weight!r} is not a number")
         if self.workers.name != "in_process":
             raise UsageError(f"workers.name: {self.workers.name!r} is unknown; known: in_process")
+
+
+def random_baselines(config: SearchConfig) -> int:
+    """Return how many random points are scored as baselines."""
+    wanted = config.baselines.random
+    if isinstance(wanted, int):
+        return wanted
+    if config.budget.candidates is None:
+        raise UsageError("baselines.random: equal needs budget.candidates; write a number")
+    return config.budget.candidates
 
 
 def differing_key(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
@@ -209,6 +242,35 @@ def _section(kind: type[Any], data: Mapping[str, Any], name: str) -> Any:
     except TypeError:
         missing = [f.name for f in fields(kind) if f.name not in section]
         raise UsageError(f"{name}: key {missing[0]!r} is missing") from None
+
+
+def _racing(section: Mapping[str, Any]) -> Racing:
+    settings = {key: value for key, value in section.items() if key != "enabled"}
+    refuse_unknown(settings, [f.name for f in fields(RacingSettings)], "racing")
+    enabled = section.get("enabled")
+    if not isinstance(enabled, bool):
+        raise UsageError("racing.enabled: write true or false")
+    return Racing(enabled, RacingSettings(**settings))
+
+
+def _objectives(section: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    """Return task -> weight and floor, for the tasks that are given any."""
+    refuse_unknown(section, tasks, "objectives")
+    found: dict[str, dict[str, float | None]] = {}
+    for task, data in section.items():
+        where = f"objectives.{task}"
+        given = _mapping(data, where)
+        refuse_unknown(given, ("weight", "floor"), where)
+        weight, floor = given.get("weight", 1.0), given.get("floor")
+        for key, value in (("weight", weight), ("floor", 0.0 if floor is None else floor)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise UsageError(f"{where}.{key}: {value!r} is not a number")
+        if weight < 0:
+            raise UsageError(f"{where}.weight: {weight!r} must not be negative")
+        found[task] = {"weight": float(weight), "floor": None if floor is None else float(floor)}
+    if found and not any(found.get(task, {}).get("weight", 1.0) for task in tasks):
+        raise UsageError("objectives: all weights are 0; give at least one task a weight above 0")
+    return found
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:

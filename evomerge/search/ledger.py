@@ -13,8 +13,8 @@ from typing import Any
 from evomerge.durable import append_line
 from evomerge.errors import UsageError, WorkError
 
-# 2: fingerprints are made of eight bytes at a time. 3: a tell has the scores and marks of every item.
-LEDGER_VERSION = 3
+# 2: fingerprints are made of eight bytes at a time. 3: a tell has the scores and marks of every item. 4: stages, races.
+LEDGER_VERSION = 4
 
 
 class Ledger:

@@ -67,9 +67,12 @@ class Watch:
         if anchored and trial.kind != "base" and split in ("search", "selection"):
             note = f"  mean normalised {mean_normalised(record, trial, split):5.2f}"  # type: ignore[arg-type]
         if split == "search":
+            if trial.beaten_by is not None:
+                items = sum(score.items for score in trial.scores["search"].values())
+                note += f"  stopped after {items} items, worse than {record.trials[trial.beaten_by].name}"
             left = self._left(done)
             note += f"  {left}" if left else ""
-            if trial.kind == "candidate" and self._improves(record, trial):
+            if trial.kind == "candidate" and trial.complete and self._improves(record, trial):
                 note += "  best so far"
         self.say(f"{trial.name:>16}  {split:<9}  {scores}{note}")
         if self._bar:

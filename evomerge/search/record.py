@@ -2,16 +2,18 @@
 
 Events, after the first (`begin`: versions, space, hashes of items and prompts, batch shape):
 
-    ask     number, kind, name, recipe, vector      a baseline or a proposal is about to be scored
-    tell    number, split, scores, fingerprint, seconds   its scores on a split, with the score of every item and what
-                                            is wrong with its answer; those on `search` the optimizer is told
+    stage   stage                           the search goes on in the next, finer space
+    ask     number, kind, name, recipe, vector, stage     a baseline or a proposal is about to be scored
+    tell    number, split, scores, fingerprint, seconds, beaten_by   its scores on a split, with the score of every item
+                                            and what is wrong with its answer; those on `search` the optimizer is told;
+                                            `beaten_by`: the trial that was found better before all items were scored
     fail    number, kind, message                   it could not be scored
     report  opening, numbers                        the report split is opened, for these trials
 
 This file only reads: it knows nothing about how a search goes on.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,11 +29,12 @@ class TaskScore:
     """A model's score on one task and split.
 
     Attributes:
-        mean, error: over the items, with its standard error.
+        mean, error: over the items, with its standard error; an estimate for all of them where a race stopped early.
         tokens: how many were generated in total.
         by_item: the score of each item, in the order of the run's items: a string of digits where all are 0 or 1, else
             numbers of six significant digits.
         marks: for each item a hexadecimal digit that says what is wrong with the answer (`evaluation/health.py`).
+        places: which of the run's items were scored, counted from 0, ascending; None: all.
     """
 
     mean: float
@@ -39,10 +42,17 @@ class TaskScore:
     tokens: int
     by_item: str | tuple[float, ...]
     marks: str
+    places: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, outcomes: Iterable[Outcome]) -> "TaskScore":
-        """Summarise outcomes."""
+    def of(
+        cls,
+        outcomes: Iterable[Outcome],
+        *,
+        places: Sequence[int] | None = None,
+        estimate: tuple[float, float] | None = None,
+    ) -> "TaskScore":
+        """Summarise outcomes: those of all items, or those at some places with an estimate (mean, error) for all."""
         outcomes = list(outcomes)
         scores = [outcome.score for outcome in outcomes]
         by_item: str | tuple[float, ...]
@@ -50,19 +60,31 @@ class TaskScore:
             by_item = "".join("1" if score else "0" for score in scores)
         else:
             by_item = tuple(float(f"{score:.6g}") for score in scores)
-        mean, error = mean_with_error(scores)
+        mean, error = estimate or mean_with_error(scores)
+        marks = "".join(f"{mark_of(outcome):x}" for outcome in outcomes)
         tokens = sum(outcome.tokens for outcome in outcomes)
-        return cls(mean, error, tokens, by_item, "".join(f"{mark_of(outcome):x}" for outcome in outcomes))
+        return cls(mean, error, tokens, by_item, marks, None if places is None else tuple(places))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "TaskScore":
         """Build from plain data, as in a tell event."""
-        by_item = data["by_item"]
-        return cls(**{**data, "by_item": by_item if isinstance(by_item, str) else tuple(by_item)})
+        by_item, places = data["by_item"], data.get("places")
+        return cls(
+            **{
+                **data,
+                "by_item": by_item if isinstance(by_item, str) else tuple(by_item),
+                "places": None if places is None else tuple(places),
+            }
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
-        return vars(self) | {"by_item": self.by_item if isinstance(self.by_item, str) else list(self.by_item)}
+        plain = vars(self) | {"by_item": self.by_item if isinstance(self.by_item, str) else list(self.by_item)}
+        if self.places is None:
+            del plain["places"]
+        else:
+            plain["places"] = list(self.places)
+        return plain
 
     @property
     def items(self) -> int:
@@ -75,6 +97,11 @@ class TaskScore:
         return [float(score) for score in self.by_item]
 
     @property
+    def by_place(self) -> dict[int, float]:
+        """The score of each item by its place among the run's items."""
+        return dict(zip(range(self.items) if self.places is None else self.places, self.scores, strict=True))
+
+    @property
     def health(self) -> Health:
         """How sound the answers are."""
         return health_of_marks(int(mark, 16) for mark in self.marks)
@@ -82,12 +109,16 @@ class TaskScore:
     def gain_over(self, parent: "TaskScore") -> Gain:
         """Return what is gained over a parent, and how much of it is health, on the items that both have.
 
-        Both are scored on the first of the same items; where one has fewer, the others are left out.
+        Items that only one of them was scored on are left out.
         """
-        mine, parents = (
-            zip(score.scores, (int(mark, 16) for mark in score.marks), strict=True) for score in (self, parent)
-        )
-        return gain(zip(mine, parents, strict=False))
+        mine, parents = self._marked, parent._marked
+        both = [place for place in mine if place in parents]
+        return gain([(mine[place], parents[place]) for place in both])
+
+    @property
+    def _marked(self) -> dict[int, tuple[float, int]]:
+        marks = (int(mark, 16) for mark in self.marks)
+        return {place: (score, mark) for (place, score), mark in zip(self.by_place.items(), marks, strict=True)}
 
 
 Scores = dict[str, TaskScore]
@@ -106,6 +137,8 @@ class Trial:
     fingerprint: str | None = None
     failure: Failure | None = None
     seconds: float = 0.0
+    stage: int = 0
+    beaten_by: int | None = None
 
     @property
     def proposal(self) -> Proposal | None:
@@ -122,7 +155,14 @@ class Trial:
             values=tuple(score.mean for score in scores),
             errors=tuple(score.error for score in scores),
             items=tuple(score.items for score in scores),
+            cut_short=self.beaten_by is not None,
+            by_item=tuple(score.by_place for score in scores),
         )
+
+    @property
+    def complete(self) -> bool:
+        """Say whether it has a score on every item of the search split."""
+        return "search" in self.scores and self.beaten_by is None
 
     def ask_event(self) -> dict[str, Any]:
         """The event that announces this trial."""
@@ -133,6 +173,7 @@ class Trial:
             "name": self.name,
             "recipe": self.recipe.to_dict(),
             "vector": None if self.vector is None else list(self.vector),
+            "stage": self.stage,
         }
 
 
@@ -144,6 +185,7 @@ class Record:
     trials: dict[int, Trial] = field(default_factory=dict)
     #: ask and tell of candidates, in the order they happened: ("ask" | "tell", number)
     order: list[tuple[str, int]] = field(default_factory=list)
+    stage: int = 0
     openings: int = 0
     reported: tuple[int, ...] = ()
 
@@ -168,6 +210,7 @@ class Record:
                     name=event["name"],
                     recipe=Recipe.from_dict(event["recipe"]),
                     vector=None if vector is None else tuple(vector),
+                    stage=event["stage"],
                 )
                 self.order.append(("ask", event["number"]))
             case "tell":
@@ -175,18 +218,26 @@ class Record:
                 trial.scores[event["split"]] = {task: TaskScore.from_dict(s) for task, s in event["scores"].items()}
                 trial.fingerprint = event["fingerprint"]
                 if event["split"] == "search":
+                    trial.beaten_by = event.get("beaten_by")
                     trial.seconds = event["seconds"]
                     self.order.append(("tell", event["number"]))
             case "fail":
                 self.trials[event["number"]].failure = Failure(event["kind"], event["message"])
                 self.order.append(("tell", event["number"]))
+            case "stage":
+                self.stage = event["stage"]
             case "report":
                 self.openings = event["opening"]
                 self.reported = tuple(event["numbers"])
 
     def of_kind(self, *kinds: str) -> list[Trial]:
-        """Return the trials of some kinds, by number."""
-        return [trial for _, trial in sorted(self.trials.items()) if trial.kind in kinds]
+        """Return the trials of some kinds (none named: of all), by number."""
+        return [trial for _, trial in sorted(self.trials.items()) if not kinds or trial.kind in kinds]
+
+    def complete_before(self, number: int) -> list[Trial]:
+        """Return the trials that had a score on every item of the search split when trial `number` was asked for."""
+        order = self.order[: self.order.index(("ask", number))]
+        return [self.trials[told] for what, told in order if what == "tell" and self.trials[told].complete]
 
     @property
     def candidates(self) -> list[Trial]:

@@ -6,7 +6,8 @@ refused before a model is loaded.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from evomerge.evaluation.types import SPLITS, Split
 from evomerge.merging import METHODS, check, parameter_defaults
 from evomerge.merging.residence import MEMORIES
 from evomerge.merging.settings import resolve as resolve_settings
-from evomerge.recipes import SearchSpace
+from evomerge.recipes import SearchSpace, stages
 from evomerge.search.baselines import baselines
-from evomerge.search.config import SearchConfig
+from evomerge.search.config import SearchConfig, random_baselines
 from evomerge.search.directory import RunDirectory
 from evomerge.search.ledger import Ledger
-from evomerge.search.loop import Search
+from evomerge.search.loop import Search, Stage
 from evomerge.search.progress import Watch
 from evomerge.search.report import build_report, print_report
 from evomerge.search.results import mean_normalised, selected
@@ -44,19 +45,7 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     if config.workers.memory not in ("auto", *MEMORIES):
         raise UsageError(f"workers.memory: {config.workers.memory!r} is none of auto, {', '.join(MEMORIES)}")
     pool = ModelPool.open(config.models.base, config.models.experts, vocabulary=config.models.vocabulary)
-    space = SearchSpace(
-        base=config.models.base,
-        experts=config.models.experts,
-        layout=pool.layout,
-        config=config.space,
-        method_parameters={name: parameter_defaults(name) for name in METHODS},
-        seed=config.mask_seed,
-        dtype=config.models.dtype,
-        vocabulary=config.models.vocabulary,
-    )
-    for probe in space.probes():
-        resolve_settings(probe, pool.layout)
-    check(space.recipe([0.5] * len(space)), pool.layout)
+    spaces = open_spaces(config, pool)
     tasks = load_tasks(config.tasks, split_seed=config.evaluation.split_seed, chat=load_chat(config.tasks, pool))
     items = {split: pick_items(tasks, split, getattr(config.items, split)) for split in SPLITS}
 
@@ -72,15 +61,16 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     ledger = Ledger(directory.ledger)
     store = OutcomeStore(outcomes_of(directory, data), read_also=inherited)
 
-    starting = baselines(space, config.baselines.grid)
+    begun = ledger.events[0] if ledger.events else {}
+    frozen = begun.get("backend", {}).get("batching", frozen)
+    random = begun.get("random", random_baselines(config))  # as many as when the run began, whatever the budget is now
+    starting = baselines(spaces[0].space, replace(config.baselines, random=random))
     planned = None if config.budget.candidates is None else len(starting) + config.budget.candidates
     watch = Watch(planned)
 
     confined = start_sandbox(tasks.values(), config.evaluation)
     if confined is not None:
         watch.say(f"sandbox: {confined}")
-    if ledger.events:
-        frozen = ledger.events[0].get("backend", {}).get("batching")
     backend: dict[str, Any] = {}
 
     def scorer(device: str) -> Scorer:
@@ -98,13 +88,18 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     try:
         search = Search(
             config,
-            space=space,
+            stages=spaces,
             baselines=starting,
             items=items,
-            facts=facts(space, tasks, items, backend),
+            facts={
+                **facts(spaces, tasks, items, backend),
+                "objectives": {task: dict(config.objectives.get(task, {})) for task in tasks},
+                "random": random,
+            },
             pool=workers,
             ledger=ledger,
             watch=watch,
+            say=watch.say,
         )
         record = search.run()
         reported = search.report() if open_report else {}
@@ -119,6 +114,30 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
         directory.write_json(directory.report, report)
         print_report(report)
     return mean_normalised(record, selected(record)[0], "selection")
+
+
+def open_spaces(config: SearchConfig, pool: ModelPool) -> list[Stage]:
+    """Build the search spaces of a configuration, from coarse to fine, and check that their recipes can be merged."""
+    found: list[Stage] = []
+    until = 0.0
+    for stage in stages(config.space):
+        until += stage.share
+        space = SearchSpace(
+            base=config.models.base,
+            experts=config.models.experts,
+            layout=pool.layout,
+            config=stage.config,
+            method_parameters={name: parameter_defaults(name) for name in METHODS},
+            seed=config.mask_seed,
+            dtype=config.models.dtype,
+            vocabulary=config.models.vocabulary,
+        )
+        for probe in space.probes():
+            resolve_settings(probe, pool.layout)
+        check(space.recipe([0.5] * len(space)), pool.layout)
+        found.append(Stage(space, min(until, 1.0)))
+    found[-1] = replace(found[-1], until=1.0)  # shares add up to one but for rounding
+    return found
 
 
 def outcomes_of(directory: RunDirectory, data: Mapping[str, Any]) -> Path:
@@ -143,7 +162,7 @@ def pick_items(
 
 
 def facts(
-    space: SearchSpace,
+    spaces: Sequence[Stage],
     tasks: Mapping[str, EvalTask],
     items: Mapping[Split, Mapping[str, tuple[str, ...]]],
     backend: Mapping[str, Any],
@@ -155,7 +174,7 @@ def facts(
         for name, ids in by_task.items()
     }
     return {
-        "dimensions": [dimension.name for dimension in space.dimensions],
+        "dimensions": [[dimension.name for dimension in stage.space.dimensions] for stage in spaces],
         "prompts": prompts,
         "backend": dict(backend),
     }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from evomerge.evaluation.types import Outcome
 from evomerge.search.baselines import baselines
+from evomerge.search.config import Baselines
 from evomerge.search.ledger import LEDGER_VERSION
 from evomerge.search.record import Record, TaskScore, Trial
 from tests.search.test_loop import SPACE
@@ -20,8 +21,8 @@ def answers(right: int, *, wrong: int = 0, cut: int = 0) -> list[Outcome]:
 def events(*models: dict[str, dict[str, list[Outcome]]], openings: int = 0) -> list[dict]:
     """The events of a run: models in the order base, x, y, average, arithmetic 0.5, then candidates; split -> task ->
     outcomes each."""
-    lines: list[dict] = [{"event": "begin", "version": LEDGER_VERSION}]
-    fixed = baselines(SPACE, [0.5])
+    lines: list[dict] = [{"event": "begin", "version": LEDGER_VERSION, "objectives": {}}]
+    fixed = baselines(SPACE, Baselines((0.5,), (), 0))
     for number, model in enumerate(models):
         if number < len(fixed):
             given = fixed[number]

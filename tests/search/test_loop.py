@@ -14,7 +14,7 @@ from evomerge.recipes import Layout, SearchSpace
 from evomerge.search.baselines import baselines
 from evomerge.search.config import SearchConfig
 from evomerge.search.ledger import Ledger
-from evomerge.search.loop import MAX_FAILURES, Search
+from evomerge.search.loop import MAX_FAILURES, Search, Stage
 from evomerge.search.results import best_uniform, front, selected
 from evomerge.search.workers import Scored
 from tests.recipes.test_groups import LLAMA
@@ -25,23 +25,32 @@ ITEMS = {
     for split in ("search", "selection", "report")
 }
 KNOWS = {"dare_linear": {"weight": None, "drop_rate": 0.0}}
-SPACE = SearchSpace(
-    base="base",
-    experts={"x": "x", "y": "y"},
-    layout=Layout.of(LLAMA),
-    config={
-        "methods": ["dare_linear"],
-        "parameters": {"weight": {"low": 0, "high": 1.5}, "drop_rate": {"low": 0, "high": 0.9}},
-    },
-    method_parameters=KNOWS,
-)
+
+
+def space(**keys):
+    return SearchSpace(
+        base="base",
+        experts={"x": "x", "y": "y"},
+        layout=Layout.of(LLAMA),
+        config={
+            "methods": ["dare_linear"],
+            "parameters": {"weight": {"low": 0, "high": 1.5}, "drop_rate": {"low": 0, "high": 0.9}},
+            **keys,
+        },
+        method_parameters=KNOWS,
+    )
+
+
+SPACE = space()
+STAGES = (Stage(SPACE, 0.5), Stage(space(granularity=1), 1.0))
+RACING = {"enabled": True, "first": 2, "eta": 2.0}
 
 
 class FormulaPool:
     """One worker whose models are right on more items of task a the nearer x's weight is to 0.9, of b for y and 0.6."""
 
     def __init__(self, fail=lambda number: False):
-        self.fail, self.jobs, self.scored = fail, [], []
+        self.fail, self.jobs, self.scored, self.items = fail, [], [], 0
 
     def start(self, factory, devices):
         raise AssertionError("not used")
@@ -57,6 +66,7 @@ class FormulaPool:
 
     def score(self, job):
         self.scored.append((job.number, job.split))
+        self.items += sum(map(len, job.items.values())) if job.split == "search" else 0
         if self.fail(job.number):
             return Failure("candidate", "made to fail")
         weights = [
@@ -65,25 +75,31 @@ class FormulaPool:
         ]
         outcomes = {}
         for (task, ids), weight, best in zip(job.items.items(), weights, (0.9, 0.6), strict=True):
-            right = round(len(ids) * math.exp(-((weight - best) ** 2)))
-            outcomes[task] = [Outcome(task, item, float(i < right), 5, False, "", "") for i, item in enumerate(ids)]
+            right = round(20 * math.exp(-((weight - best) ** 2)))  # of all twenty items, the same whatever is asked
+            places = [int(item.split(":")[1]) * 7 % 20 for item in ids]
+            outcomes[task] = [
+                Outcome(task, item, float(place < right), 5, False, "", "")
+                for place, item in zip(places, ids, strict=True)
+            ]
         return Scored(job.recipe.hash, outcomes, 0.25)
 
 
 def configuration(**changes):
-    data = {**composed("space=global"), "tasks": {"a": {}, "b": {}}, "baselines": {"grid": [0.5, 1.0]}}
+    data = {**composed("space=global"), "tasks": {"a": {}, "b": {}}}
+    data["baselines"] = {"grid": [0.5, 1.0], "untuned": [], "random": 0}
     data["budget"] = {"candidates": 14, "items": None, "seconds": None}
-    data["selection"] = {"finalists": 3, "chosen": 1}
+    data["selection"] = {"finalists": 3, "chosen": 1, "front": 0}
+    data["racing"] = {"enabled": False}
     data["optimizer"] = {"name": "cmaes", "scalarization": "weighted_sum", "options": {}}
     return SearchConfig.from_dict({**data, **changes})
 
 
-def make(ledger, *, config=None, pool=None, watch=lambda record: None, facts=None):
+def make(ledger, *, config=None, pool=None, watch=lambda record: None, facts=None, stages=(Stage(SPACE, 1.0),)):
     config = config or configuration()
     return Search(
         config,
-        space=SPACE,
-        baselines=baselines(SPACE, config.baselines.grid),
+        stages=stages,
+        baselines=baselines(SPACE, config.baselines),
         items=ITEMS,
         facts=facts or {"batch_size": 4},
         pool=pool or FormulaPool(),
@@ -106,11 +122,16 @@ class StoppedError(Exception):
 
 
 @pytest.mark.parametrize("optimizer", ["random", "sobol", "cmaes", "tpe"])
-def test_stopped_after_any_event_it_ends_as_if_undisturbed(tmp_path, optimizer):
-    config = configuration(optimizer={"name": optimizer, "scalarization": "weighted_sum", "options": {}})
+@pytest.mark.parametrize("stages", [STAGES[:1], STAGES], ids=["one stage", "two stages"])
+@pytest.mark.parametrize("racing", [{"enabled": False}, RACING], ids=["full", "racing"])
+def test_stopped_after_any_event_it_ends_as_if_undisturbed(tmp_path, optimizer, stages, racing):
+    stages = (*stages[:-1], replace(stages[-1], until=1.0))
+    config = configuration(
+        optimizer={"name": optimizer, "scalarization": "weighted_sum", "options": {}}, racing=racing
+    )
     (tmp_path / "undisturbed").mkdir()
-    _, undisturbed = whole(tmp_path / "undisturbed", config=config)
-    for moment in range(1, len(undisturbed), 3):
+    _, undisturbed = whole(tmp_path / "undisturbed", config=config, stages=stages)
+    for moment in range(1, len(undisturbed), 5):
         path = tmp_path / str(moment)
         path.mkdir()
 
@@ -119,8 +140,8 @@ def test_stopped_after_any_event_it_ends_as_if_undisturbed(tmp_path, optimizer):
                 raise StoppedError
 
         with pytest.raises(StoppedError):
-            whole(path, config=config, watch=stop)
-        _, lines = whole(path, config=config)
+            whole(path, config=config, watch=stop, stages=stages)
+        _, lines = whole(path, config=config, stages=stages)
         assert lines == undisturbed
 
 
@@ -129,7 +150,7 @@ def test_baselines_come_first_and_are_told(tmp_path):
     kinds = [trial.kind for _, trial in sorted(record.trials.items())]
     assert kinds == ["base", "expert", "expert", "uniform", "uniform", "uniform"] + ["candidate"] * 14
     search = make(Ledger(tmp_path / "ledger.jsonl"))
-    told = search._optimizer().state_dict()["events"]
+    told = search._optimizer(0).state_dict()["events"]
     assert [event["tell"] for event in told] == [0, 1, 2, 3, 4, 5]
 
 
@@ -219,4 +240,68 @@ def test_another_proposal_on_replay_is_noticed(tmp_path):
     path.write_text("\n".join(lines) + "\n")
     search = make(Ledger(tmp_path / "ledger.jsonl"))
     with pytest.raises(WorkError, match="candidate 9 is not what cmaes proposes now"):
+        search.run()
+
+
+def test_the_finer_stage_starts_from_all_that_the_coarser_one_found(tmp_path):
+    config = configuration(budget={"candidates": 20, "items": None, "seconds": None})
+    record, lines = whole(tmp_path, config=config, stages=STAGES)
+    coarse, fine = ([t for t in record.candidates if t.stage == stage] for stage in (0, 1))
+    assert (len(coarse), len(fine)) == (10, 10)
+    assert {len(t.vector) for t in coarse} == {len(SPACE)}
+    assert {len(t.vector) for t in fine} == {len(STAGES[1].space)}
+    events = [json.loads(line) for line in lines]
+    assert [e["stage"] for e in events if e["event"] == "stage"] == [1]
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    told = make(ledger, config=config, stages=STAGES)._optimizer(1).state_dict()["events"]
+    assert [event["tell"] for event in told] == list(range(6 + 10))
+    assert all(len(event["vector"]) == len(STAGES[1].space) for event in told)
+
+
+def test_a_larger_budget_goes_on_in_the_finer_stage(tmp_path):
+    whole(tmp_path, stages=STAGES)
+    more = configuration(budget={"candidates": 30, "items": None, "seconds": None})
+    record, _ = whole(tmp_path, config=more, stages=STAGES)
+    assert [t.stage for t in record.candidates] == [0] * 7 + [1] * 23
+
+
+def test_a_race_scores_fewer_items_and_finds_the_same_kind_of_winner(tmp_path):
+    found = {}
+    for name, racing in (("full", {"enabled": False}), ("racing", RACING)):
+        (tmp_path / name).mkdir()
+        pool = FormulaPool()
+        config = configuration(
+            optimizer={"name": "random", "scalarization": "weighted_sum", "options": {}},
+            budget={"candidates": 40, "items": None, "seconds": None},
+            racing=racing,
+        )
+        record, _ = whole(tmp_path / name, pool=pool, config=config)
+        found[name] = (pool.items, record)
+    (items, full), (raced_items, raced) = found["full"], found["racing"]
+    assert raced_items < 0.8 * items
+    assert [t.recipe for t in raced.candidates] == [t.recipe for t in full.candidates]
+    stopped = [t for t in raced.candidates if t.beaten_by is not None]
+    assert stopped
+    for trial in raced.candidates:
+        assert trial.outcome.cut_short == (trial in stopped)
+        for task, score in trial.scores["search"].items():
+            whole_score = full.trials[trial.number].scores["search"][task]
+            if trial in stopped:
+                assert score.items < 20
+                assert score.scores == [whole_score.scores[place] for place in score.places]
+                assert raced.trials[trial.beaten_by].complete
+            else:
+                assert score == whole_score
+    assert selected(raced)[0].recipe == selected(full)[0].recipe
+
+
+def test_scores_that_cannot_be_bounded_are_not_raced(tmp_path):
+    class Losses(FormulaPool):
+        def score(self, job):
+            scored = super().score(job)
+            rows = {task: [replace(row, score=-3.0) for row in found] for task, found in scored.outcomes.items()}
+            return replace(scored, outcomes=rows)
+
+    search = make(Ledger(tmp_path / "ledger.jsonl"), pool=Losses(), config=configuration(racing=RACING))
+    with pytest.raises(UsageError, match=r"items of a have scores outside \[0, 1\]; write racing.enabled=false"):
         search.run()

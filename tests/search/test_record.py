@@ -50,7 +50,11 @@ def test_gains_are_computed_from_the_ledger_alone():
     assert not parent.gain_over(candidate).explained
 
 
-def test_fewer_items_are_the_first_ones():
-    parent, candidate = TaskScore.of(answers(1, cut=9)), TaskScore.of(answers(3))
+def test_items_are_compared_by_their_places():
+    parent = TaskScore.of(answers(1, cut=9))
+    candidate = TaskScore.of(answers(2, wrong=1), places=[0, 4, 9], estimate=(0.5, 0.1))
+    assert candidate.by_place == {0: 1.0, 4: 1.0, 9: 0.0}
+    assert (candidate.mean, candidate.error, candidate.items) == (0.5, 0.1, 3)
     assert candidate.gain_over(parent).items == parent.gain_over(candidate).items == 3
-    assert candidate.gain_over(parent).total == pytest.approx(2 / 3)
+    assert candidate.gain_over(parent).total == pytest.approx(1 / 3)
+    assert again(candidate) == candidate

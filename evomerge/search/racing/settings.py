@@ -1,0 +1,57 @@
+"""The settings of a race, checked. This file knows nothing about how a race is run."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from evomerge.errors import UsageError, nearest
+
+Rule = Literal["front", "weighted_sum", "maximin", "tchebycheff"]
+
+ORDERS = ("information", "uniform")
+ESTIMATES = ("paired", "plain", "irt")
+
+
+@dataclass(frozen=True)
+class RacingSettings:
+    """How candidates race.
+
+    Attributes:
+        alpha: the promise. A candidate that full evaluation would rank as good as all its references is stopped with
+            at most this probability.
+        first: items of each task in the first block.
+        eta: the items so far grow by this factor from block to block.
+        references: a candidate is compared with at most so many complete ones.
+        margin: "as good" means better by at least this, on the normalised scale.
+        order: the order of the items: `information` draws those on which models disagree earlier, `uniform` does not.
+        estimate: what is taken off the scores to make them vary less, in tests and estimates alike: `paired`, the
+            scores of the references on the same items; `irt`, what an item response model expects; `plain`, nothing.
+
+    Raises `UsageError` for values that make no sense.
+    """
+
+    alpha: float = 0.05
+    first: int = 8
+    eta: float = 3.0
+    references: int = 8
+    margin: float = 0.0
+    order: str = "information"
+    estimate: str = "paired"
+
+    def __post_init__(self) -> None:
+        for name, value in (("first", self.first), ("references", self.references)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UsageError(f"racing.{name}: {value!r} must be a whole number of at least 1")
+        for name, number, low, high in (
+            ("alpha", self.alpha, 0.0, 1.0),
+            ("eta", self.eta, 1.0, math.inf),
+        ):
+            if isinstance(number, bool) or not isinstance(number, int | float) or not low < number < high:
+                limits = f"lie between {low:g} and {high:g}" if math.isfinite(high) else f"be a number above {low:g}"
+                raise UsageError(f"racing.{name}: {number!r} must {limits}")
+        margin = self.margin
+        if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0.0 <= margin < math.inf:
+            raise UsageError(f"racing.margin: {margin!r} must be a number of at least 0")
+        for name, word, known in (("order", self.order, ORDERS), ("estimate", self.estimate, ESTIMATES)):
+            if word not in known:
+                raise UsageError(f"racing.{name}: unknown value {word!r}; {nearest(str(word), known)}")
