@@ -117,6 +117,12 @@ def _parser() -> argparse.ArgumentParser:
     front.add_argument("run", type=Path, metavar="RUN_DIR")
     front.add_argument("--prefer", action="append", default=[], metavar="TASK=WEIGHT", help="order by weighted scores")
     front.add_argument("--json", action="store_true", help="as JSON")
+    front.add_argument(
+        "--predicted", action="store_true", help="the front that the run's surrogates predict, without scoring anything"
+    )
+    front.add_argument(
+        "--recipe", type=Path, metavar="FILE", help="with --predicted: write the best one's recipe there"
+    )
     front.set_defaults(command=_front)
 
     export = commands.add_parser("export", help="write the model of a run's candidate, checked bit for bit")
@@ -318,7 +324,20 @@ def _front(options: argparse.Namespace) -> int:
     from evomerge.search.show import front_json, front_table
 
     weights = _weights(options.prefer)
-    if options.json:
+    if options.recipe and not options.predicted:
+        raise UsageError("--recipe goes with --predicted; recipes of scored candidates are in the run's recipes/")
+    if options.predicted:
+        _quiet()
+        from evomerge.search.predicted import predicted_json, predicted_table
+        from evomerge.search.start import write_predicted
+
+        if options.json:
+            print(json.dumps(predicted_json(options.run, weights), indent=1))
+        else:
+            predicted_table(options.run, weights)
+        if options.recipe:
+            write_predicted(options.run, weights, options.recipe)
+    elif options.json:
         print(json.dumps(front_json(options.run, weights), indent=1))
     else:
         front_table(options.run, weights)

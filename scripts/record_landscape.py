@@ -103,7 +103,7 @@ def main() -> None:
         for task, scores in rows.items():
             yield f"{name}_{task}", np.packbits(np.array(scores) > 0.5, axis=1)
 
-    known = baselines(fine, config.baselines.grid)
+    known = baselines(fine, config.baselines)
     arrays = dict(outcomes("baselines", [baseline.recipe for baseline in known]))
     arrays |= dict(outcomes("grid", [coarse.recipe(point) for point in grid.tolist()]))
     arrays |= dict(outcomes("layered", [fine.recipe(point) for point in layered.tolist()]))

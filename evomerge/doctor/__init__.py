@@ -2,5 +2,6 @@
 
 from evomerge.doctor.diagnose import Diagnosis, diagnose
 from evomerge.doctor.findings import Finding
+from evomerge.doctor.sizes import Sizes, measure_sizes
 
-__all__ = ["Diagnosis", "Finding", "diagnose"]
+__all__ = ["Diagnosis", "Finding", "Sizes", "diagnose", "measure_sizes"]

@@ -20,7 +20,7 @@ import torch
 from evomerge.checkpoints.source import TensorSource
 from evomerge.doctor import loops
 from evomerge.merging.kernels import cpu
-from evomerge.recipes.groups import OUTSIDE, PARTS, place
+from evomerge.recipes.groups import OUTSIDE, PARTS, finest_group
 
 BLOCK = 1 << 19
 # A sample takes this many spans of this length, evenly spaced, from each tensor: one block in all.
@@ -288,14 +288,14 @@ class _Collected:
     def start(self, pair: TensorPair) -> None:
         """Note that a tensor's blocks come next."""
         for label in pair.experts:
-            tally = self.groups[label].setdefault(group_name(pair.name), _Tally())
+            tally = self.groups[label].setdefault(finest_group(pair.name), _Tally())
             tally.parameters += _size(pair)
             self.counts[label].setdefault(kind_name(pair.name), np.zeros(loops.BINS))
 
     def add(self, pair: TensorPair, block: _Block, scale: float) -> None:
         """Add a block; `scale`: how many elements each of its elements stands for."""
         for label, (base, delta, dot) in block.sums.items():
-            tally = self.groups[label][group_name(pair.name)]
+            tally = self.groups[label][finest_group(pair.name)]
             tally.base.append(base * scale)
             tally.delta.append(delta * scale)
             tally.dot.append(dot * scale)
@@ -344,15 +344,9 @@ def _joined(tallies: Sequence[_Tally]) -> _Tally:
     )
 
 
-def group_name(tensor: str) -> str:
-    """Return the finest group that holds a tensor: `layers.3.mlp`, or `embeddings`."""
-    where = place(tensor)
-    return f"layers.{where.layer}.{where.part}" if where.part else where.kind
-
-
 def kind_name(tensor: str) -> str:
     """Return the kind of a tensor, one of `KINDS`."""
-    return _kind_of_group(group_name(tensor))
+    return _kind_of_group(finest_group(tensor))
 
 
 def _kind_of_group(group: str) -> str:

@@ -58,6 +58,11 @@ def safe_drop_rate(part: Part) -> float:
     return squared / (1 + squared)
 
 
+def drop_rate_limit(whole: Part) -> float | None:
+    """Return the safe drop rate of a task vector that is wide for DARE, None for one that is not."""
+    return safe_drop_rate(whole) if whole.share_above(NARROW_DELTA) >= WIDE_SHARE else None
+
+
 def _not_finite(label: str, tensors: Mapping[str, int]) -> list[Finding]:
     if not tensors:
         return []
@@ -114,10 +119,10 @@ def _relative(parts: Sequence[Part]) -> float:
 
 def _wide(label: str, delta: ExpertDelta, deltas: Deltas) -> list[Finding]:
     whole = delta.whole
-    often, typical = whole.share_above(WIDE_DELTA), whole.share_above(NARROW_DELTA)
-    if typical < WIDE_SHARE:
+    cap = drop_rate_limit(whole)
+    if cap is None:
         return []
-    cap = safe_drop_rate(whole)
+    often, typical = whole.share_above(WIDE_DELTA), whole.share_above(NARROW_DELTA)
     rms = whole.base_norm / math.sqrt(max(whole.parameters, 1))
     hint = (
         f"bound drop_rate of the DARE and DELLA methods by about {cap:.2f}, where its noise reaches a tenth of the "

@@ -31,6 +31,9 @@ Aggregation = Callable[[Sequence[Any]], Any]
 
 #: Aggregations of pairs (log-likelihood, units), and what turns a log-likelihood per unit into the score.
 _PER_UNIT: dict[Aggregation, float] = {harness.weighted_perplexity: 1.0, harness.bits_per_byte: 1 / math.log(2)}
+#: Metrics whose score of an item lies between 0 and 1, as far as that is known before any is scored.
+SHARES = frozenset({"exact_match", "acc", "acc_norm", "pass_at_1", ANSWER_LANGUAGE})
+
 _UNDEFINED_FOR_ONE = (harness.f1_score, harness.matthews_corrcoef)
 
 

@@ -120,6 +120,10 @@ class Optimizer(ABC):
         """Return up to `n` new proposals; fewer or none means that results are needed first."""
 
     @abstractmethod
+    def replay(self, asked: Proposal) -> None:
+        """Make a proposal of a record once more, in place of `ask(1)`; `WorkError` where another point comes out."""
+
+    @abstractmethod
     def tell(self, proposal: Proposal, outcome: Result | Failure) -> None:
         """Take in what became of a proposal, its own or a foreign one (a baseline)."""
 

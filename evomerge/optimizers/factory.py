@@ -6,8 +6,11 @@ from typing import Any
 
 from evomerge.errors import UsageError, nearest, refuse_unknown
 from evomerge.optimizers.base import Objective, Optimizer
+from evomerge.optimizers.botorch_gp import SaasGp
 from evomerge.optimizers.cmaes import CmaEs
-from evomerge.optimizers.optuna_adapter import Tpe
+from evomerge.optimizers.m2n2 import M2N2
+from evomerge.optimizers.map import BayesianMap, MapSearch, NestedMap
+from evomerge.optimizers.optuna_samplers import Gp, NamedSampler, Nsga2, Nsga3, Tpe
 from evomerge.optimizers.random import RandomSearch
 from evomerge.optimizers.scalarization import scalarization as scalarization_by_name
 from evomerge.optimizers.sobol import SobolSearch
@@ -18,6 +21,15 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sobol": SobolSearch,
     "cmaes": CmaEs,
     "tpe": Tpe,
+    "gp": Gp,
+    "nsga2": Nsga2,
+    "nsga3": Nsga3,
+    "optuna": NamedSampler,
+    "m2n2": M2N2,
+    "saasgp": SaasGp,
+    "map": MapSearch,
+    "bayesian_map": BayesianMap,
+    "nested_map": NestedMap,
 }
 
 _NOT_OPTIONS = ("dimensions", "objectives", "seed", "first_number", "scalarization")
@@ -38,7 +50,7 @@ def create(
     Args:
         name: one of `OPTIMIZERS`.
         dimensions, objectives, seed, first_number: as in `Optimizer`.
-        scalarization: weighted_sum or maximin; used by optimizers that know one objective only.
+        scalarization: weighted_sum, tchebycheff or maximin; used by optimizers that know one objective only.
         options: the optimizer's own, as its class documents them.
 
     Raises `UsageError` for an unknown name, scalarization or option.

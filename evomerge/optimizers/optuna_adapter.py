@@ -1,13 +1,18 @@
 """Any Optuna sampler as an optimizer: one adapter around a study in memory.
 
 Every dimension is a float in [0, 1], a choice is a category; proposals are asked of the sampler with the full space, so
-that it sees them all at once. Optuna's storage, logging and pruning are not used. This file knows nothing about what a
-sampler does.
+that it sees them all at once. Floors are the study's constraints. Optuna's storage, logging and pruning are not used.
+
+A dimension that the chosen method does not know is no part of the recipe: in a proposal it is always 0.5, so that equal
+recipes are equal vectors. `conditional` leaves such dimensions out of the trials too, for samplers that can do with
+spaces that differ from trial to trial. This file knows nothing about what a sampler does.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,18 +26,28 @@ from evomerge.optimizers.replayed import ReplayedOptimizer
 from evomerge.optimizers.scalarization import Scalarization
 from evomerge.recipes import Dimension
 
+#: Draws of a sampler that may give a known point before a uniformly random one is taken instead.
+TRIES = 4
+NEUTRAL = 0.5
+
 
 class OptunaOptimizer(ReplayedOptimizer):
     """An Optuna sampler behind ask/tell.
 
     The study sees normalised scores: one value an objective, or one in all where a scalarization is given. Foreign
     points become finished trials of the study, points that are being scored are its running trials, failures its failed
-    ones.
+    ones. A point that was proposed before is drawn again.
 
     Args:
-        dimensions, objectives, seed, first_number: as in `Optimizer`; `seed` is not given to the sampler.
-        sampler: a fresh sampler object with a seed of its own. A sampler that draws without one is not repeatable.
+        dimensions, objectives, seed, first_number: as in `Optimizer`; `seed` is not given to a sampler object.
+        sampler: a fresh sampler object with a seed of its own, or a function of a seed that makes one. An object is
+            asked once more for every proposal of a replay, so one that draws without a seed is not repeatable. With a
+            function, each proposal has a new sampler of its own seed, so that it is a function of the study alone, and
+            a replay can take the record's word for it: the choice for samplers that think long and remember nothing.
         scalarization: joins several objectives for a sampler that knows only one; None: the study has them all.
+        conditional: leave out of a trial the dimensions that its method does not know.
+
+    Asking raises `UsageError` where the sampler refuses the study, for instance its number of objectives.
     """
 
     multi_objective = True
@@ -43,94 +58,171 @@ class OptunaOptimizer(ReplayedOptimizer):
         objectives: Sequence[Objective],
         *,
         seed: int,
-        sampler: optuna.samplers.BaseSampler,
+        sampler: optuna.samplers.BaseSampler | Callable[[int], optuna.samplers.BaseSampler],
         first_number: int = 0,
         scalarization: Scalarization | None = None,
+        conditional: bool = False,
     ) -> None:
         super().__init__(dimensions, objectives, seed=seed, first_number=first_number)
+        self.multi_objective = scalarization is None
         self._scalarize = scalarization
+        self._without_floors = [replace(objective, floor=None) for objective in self.objectives]
+        self._conditional = conditional
         self._distributions: dict[str, BaseDistribution] = {
             d.name: CategoricalDistribution(d.choices) if d.choices else FloatDistribution(0.0, 1.0)
             for d in self.dimensions
         }
-        self._trials: dict[int, optuna.Trial] = {}
+        self._method = next((i for i, d in enumerate(self.dimensions) if d.parameter == "method"), None)
+        self._make: Callable[[int], optuna.samplers.BaseSampler] | None = None
+        if not isinstance(sampler, optuna.samplers.BaseSampler):
+            self._make = sampler
+        self._seen: set[tuple[float, ...]] = set()
+        self._flying: dict[int, optuna.Trial] = {}
         directions = ["maximize"] * (1 if scalarization else len(self.objectives))
-        with _quiet():
-            self._study = optuna.create_study(sampler=sampler, directions=directions)
+        with quiet():
+            first = sampler if isinstance(sampler, optuna.samplers.BaseSampler) else sampler(0)
+            self._study = optuna.create_study(sampler=first, directions=directions)
+
+    # ---- proposals -----------------------------------------------------------------------------------------------
 
     def _propose(self) -> Sequence[float]:
-        with _quiet():
-            trial = self._study.ask(fixed_distributions=self._distributions)
-        self._trials[self.next_number] = trial
-        return [_unit(d, trial.params[d.name]) if d.choices else float(trial.params[d.name]) for d in self.dimensions]
+        with quiet():
+            for attempt in range(TRIES):
+                trial = self._draw(self._seed(attempt))
+                vector = self._vector(trial.params)
+                if vector not in self._seen:
+                    break
+                self._study.tell(trial, state=TrialState.FAIL)
+            else:
+                vector = self._canonical(np.random.default_rng(self._seed(TRIES)).random(len(self.dimensions)).tolist())
+                trial = self._at(vector)
+            if self._make:  # what `_retrace` does, so that the study is the same
+                self._study.tell(trial, state=TrialState.FAIL)
+                trial = self._at(vector)
+        self._flying[self.next_number] = trial
+        self._seen.add(vector)
+        return vector
+
+    def _retrace(self, vector: tuple[float, ...]) -> bool:
+        if self._make is None:
+            return False
+        with quiet():
+            self._flying[self.next_number] = self._at(vector)
+        self._seen.add(vector)
+        return True
+
+    def _draw(self, seed: int) -> optuna.Trial:
+        """Return a new trial as the sampler draws it."""
+        if self._make:
+            self._study.sampler = self._make(seed)
+        try:
+            return self._ask()
+        except (ImportError, NotImplementedError, ValueError) as error:
+            name = type(self._study.sampler).__name__
+            raise UsageError(f"Optuna's {name} cannot search this: {str(error).strip().splitlines()[0]}") from error
+
+    def _at(self, vector: Sequence[float]) -> optuna.Trial:
+        """Return a new trial at a point, without asking the sampler for one."""
+        self._study.enqueue_trial(self._params(vector))
+        trial = self._ask()
+        if isinstance(self._study.sampler, optuna.samplers.BaseGASampler):
+            trial.relative_params  # noqa: B018  # makes the trial a member of a generation
+        return trial
+
+    def _ask(self) -> optuna.Trial:
+        if not self._conditional or self._method is None:
+            return self._study.ask(fixed_distributions=self._distributions)
+        trial = self._study.ask()
+        chooser = self.dimensions[self._method]
+        method = trial.suggest_categorical(chooser.name, chooser.choices)
+        for dimension in self.dimensions:
+            if dimension is chooser or not _known(dimension, method):
+                continue
+            if dimension.choices:
+                trial.suggest_categorical(dimension.name, dimension.choices)
+            else:
+                trial.suggest_float(dimension.name, 0.0, 1.0)
+        return trial
+
+    def _seed(self, attempt: int) -> int:
+        """Return a seed of 32 bits (Optuna takes no more) for an attempt at the next proposal."""
+        return int(np.random.SeedSequence((self.seed, self.next_number, attempt)).generate_state(1)[0])
+
+    # ---- results -------------------------------------------------------------------------------------------------
 
     def _learn(self, proposal: Proposal, outcome: Result | Failure, *, own: bool) -> None:
-        values = self._values(outcome) if isinstance(outcome, Result) else None
-        with _quiet():
-            if own:
-                trial = self._trials.pop(proposal.number)
-                self._study.tell(trial, values, state=TrialState.FAIL if values is None else None)
-            elif values is not None:
-                point = zip(self.dimensions, proposal.vector, strict=True)
-                params = {d.name: d.value(u) if d.choices else u for d, u in point}
-                trial = optuna.trial.create_trial(params=params, distributions=self._distributions, values=values)
-                self._study.add_trial(trial)
+        self._seen.add(proposal.vector)
+        if not own and isinstance(outcome, Failure):
+            return
+        with quiet():
+            trial = self._flying.pop(proposal.number) if own else self._at(proposal.vector)
+            if isinstance(outcome, Failure):
+                self._study.tell(trial, state=TrialState.FAIL)
+                return
+            for name, value in self._constraints(outcome).items():
+                trial.set_constraint(name, value)
+            self._study.tell(trial, self._values(outcome))
 
     def _values(self, result: Result) -> list[float]:
         if self._scalarize:
-            return [self._scalarize(self.objectives, result.values)]
+            return [self._scalarize(self._without_floors, result.values)]
         return [objective.normalise(value) for objective, value in zip(self.objectives, result.values, strict=True)]
 
+    def _constraints(self, result: Result) -> dict[str, float]:
+        """How far each score with a floor lies below it (above 0) or not (0 or below), on the normalised scale."""
+        return {
+            objective.name: objective.normalise(objective.floor) - objective.normalise(value)
+            for objective, value in zip(self.objectives, result.values, strict=True)
+            if objective.floor is not None
+        }
 
-class Tpe(OptunaOptimizer):
-    """The tree-structured Parzen estimator (Bergstra et al. 2011; multivariate: Falkner et al. 2018).
+    # ---- vectors and parameters ----------------------------------------------------------------------------------
 
-    Points being scored count as bad ones (constant liar), so that parallel proposals keep apart. Several objectives are
-    searched as a front (Ozaki et al. 2022).
+    def _vector(self, params: dict[str, Any]) -> tuple[float, ...]:
+        """Return the point of a trial, dimensions that its method does not know at 0.5."""
+        units = [
+            NEUTRAL if d.name not in params else _unit(d, params[d.name]) if d.choices else float(params[d.name])
+            for d in self.dimensions
+        ]
+        return self._canonical(units)
 
-    Args:
-        dimensions, objectives, seed, first_number: as in `Optimizer`.
-        startup: points drawn at random before the model is used; starting points count.
-        candidates: draws among which the model chooses each proposal.
-    """
+    def _canonical(self, vector: Sequence[float]) -> tuple[float, ...]:
+        method = self._method_at(vector)
+        return tuple(u if _known(d, method) else NEUTRAL for d, u in zip(self.dimensions, vector, strict=True))
 
-    def __init__(
-        self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
-        *,
-        seed: int,
-        first_number: int = 0,
-        startup: int = 10,
-        candidates: int = 24,
-    ) -> None:
-        for name, value, least in (("startup", startup, 0), ("candidates", candidates, 1)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise UsageError(f"optimizer tpe: {name} {value!r} must be a whole number >= {least}")
-        with _quiet():
-            sampler = optuna.samplers.TPESampler(
-                n_startup_trials=startup,
-                n_ei_candidates=candidates,
-                seed=int(np.random.SeedSequence(seed).generate_state(1)[0]),  # it takes 32 bits only
-                multivariate=True,
-                constant_liar=True,
-            )
-        super().__init__(dimensions, objectives, seed=seed, first_number=first_number, sampler=sampler)
+    def _params(self, vector: Sequence[float]) -> dict[str, Any]:
+        """Return the parameters of a trial at a point."""
+        method = self._method_at(vector)
+        return {
+            d.name: d.value(u) if d.choices else u
+            for d, u in zip(self.dimensions, self._canonical(vector), strict=True)
+            if not self._conditional or _known(d, method)
+        }
+
+    def _method_at(self, vector: Sequence[float]) -> Any:
+        return None if self._method is None else self.dimensions[self._method].value(vector[self._method])
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Optuna from announcing studies and trials, and leave its logger as it was."""
-    logger = logging.getLogger("optuna")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def _known(dimension: Dimension, method: Any) -> bool:
+    """Whether the chosen method (None: there is no choice) knows the dimension."""
+    return method is None or not dimension.methods or method in dimension.methods
 
 
 def _unit(dimension: Dimension, choice: Any) -> float:
     unit = dimension.unit(choice)
     assert unit is not None
     return unit
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Optuna from announcing studies, trials and experiments, and leave its logger as it was."""
+    logger = logging.getLogger("optuna")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -19,7 +19,7 @@ class Dimension:
         choices: the values of a categorical dimension, else empty. The unit interval is cut into equal parts.
         methods: the merge methods that know the parameter, where the method is searched too and not all do; else empty.
         importance: how far the coordinate may be expected to matter, 1 on average over the groups: the relative size
-            of the task vector there. 1 where it is not known.
+            of the task vector there (see `importance.py`). 0: it changes nothing; 1 where it is not known.
     """
 
     name: str

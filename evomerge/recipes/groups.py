@@ -25,7 +25,7 @@ This file knows names only: no tensors, no files, no architectures; it goes by t
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TypeVar
 
 from evomerge.errors import UsageError
@@ -177,6 +177,15 @@ def _remembered_group(tensor: str, groups: tuple[str, ...]) -> str:
     return group_of(tensor, groups)
 
 
+def finest_group(tensor: str) -> str:
+    """Return the finest group that holds a tensor: `layers.3.mlp`, or `embeddings`.
+
+    Every group is a union of such groups.
+    """
+    where = place(tensor)
+    return f"layers.{where.layer}.{where.part}" if where.part else where.kind
+
+
 @dataclass(frozen=True)
 class Layout:
     """The shape of a model as groups see it: its tensor names, in sorted order."""
@@ -187,6 +196,11 @@ class Layout:
     def of(cls, tensors: Iterable[str]) -> "Layout":
         """Make the layout of a model from its tensor names."""
         return cls(tuple(sorted(tensors)))
+
+    @cached_property
+    def outline(self) -> "Layout":
+        """The layout of one tensor for each finest group: it has the same layers, and the same groups divide it."""
+        return Layout.of({finest_group(tensor): tensor for tensor in self.tensors}.values())
 
     @property
     def layers(self) -> int:
@@ -231,6 +245,7 @@ class Layout:
         before = [group for group in ("embeddings",) if group in own]
         after = [group for group in ("norms", "head", "encoder", "projector", "other") if group in own]
         ordered = [*before, *blocks, *after]
-        groups = [group for group in ordered if self.members(group)]
-        covered = {tensor for group in groups for tensor in self.members(group)}
+        held = {group: self.members(group) for group in ordered}
+        groups = [group for group in ordered if held[group]]
+        covered = {tensor for tensors in held.values() for tensor in tensors}
         return groups if len(covered) == len(self.tensors) else [*groups, ALL]

@@ -7,6 +7,7 @@ for each of some groups, or a shape whose few numbers are searched. This file kn
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ At = Callable[[str], Value]
 #: The numbers of a shape -> group -> value.
 Curve = Callable[[Sequence[float]], Mapping[str, float]]
 
-#: Of the largest value: a recipe this near to a shape lies on it.
+#: Of the largest value, if that is above 1: a recipe this near to a shape, or to a bound, lies on it.
 _NEAR = 1e-9
 
 
@@ -41,6 +42,9 @@ class Profile(Protocol):
 
         Raises `UsageError` where `at` does.
         """
+
+    def reach(self) -> list[dict[str, float]]:
+        """Return, for each dimension, group -> how far the value there moves between the dimension's bounds."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,10 @@ class Fixed:
         groups = self.values if self.elsewhere is None else {ALL: self.elsewhere, **self.values}
         return [] if all(at(tensor) == value_at(groups, tensor) for tensor in self.layout.tensors) else None
 
+    def reach(self) -> list[dict[str, float]]:
+        """See `Profile`."""
+        return []
+
 
 @dataclass(frozen=True)
 class ByGroup:
@@ -74,15 +82,22 @@ class ByGroup:
     dimensions: tuple[Dimension, ...]
     layout: Layout
 
+    @cached_property
+    def _members(self) -> dict[str, list[str]]:
+        return members(self.layout, [d.group or ALL for d in self.dimensions])
+
     def groups(self, values: Sequence[Value]) -> Mapping[str, Value]:
         """See `Profile`."""
         return {d.group or ALL: value for d, value in zip(self.dimensions, values, strict=True)}
 
     def units(self, at: At) -> list[float] | None:
         """See `Profile`."""
-        tensors = members(self.layout, [d.group or ALL for d in self.dimensions])
-        found = [_unit(d, _common(at, tensors[d.group or ALL])) for d in self.dimensions]
+        found = [_unit(d, _common(at, self._members[d.group or ALL])) for d in self.dimensions]
         return None if None in found else [unit for unit in found if unit is not None]
+
+    def reach(self) -> list[dict[str, float]]:
+        """See `Profile`; the bounds of choices are 0 and 1."""
+        return [{d.group or ALL: d.high - d.low} for d in self.dimensions]
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,11 @@ class ByShape:
     curve: Curve
     layout: Layout
 
+    @cached_property
+    def _members(self) -> dict[str, list[str]]:
+        held = members(self.layout, self.groups([0.0] * len(self.dimensions)))
+        return {group: tensors for group, tensors in held.items() if tensors}
+
     @property
     def dimensions(self) -> tuple[Dimension, ...]:
         """See `Profile`."""
@@ -112,7 +132,7 @@ class ByShape:
     def units(self, at: At) -> list[float] | None:
         """See `Profile`: the shape's numbers are those that come nearest, if that is near enough."""
         zero = [0.0] * len(self.dimensions)
-        groups = {group: held for group, held in members(self.layout, self.groups(zero)).items() if held}
+        groups = self._members
         common = [_common(at, held) for held in groups.values()]
         if not all(isinstance(value, float) for value in common):
             return None
@@ -121,17 +141,20 @@ class ByShape:
         unit_vectors = np.eye(len(zero)).tolist()
         columns = np.array([self._column(v, groups) - offset for v in unit_vectors]).reshape(-1, len(groups)).T
         found = np.linalg.lstsq(columns, wanted - offset, rcond=None)[0]
-        near = _NEAR * max(1.0, float(np.abs(wanted).max()))
-        if np.abs(columns @ found + offset - wanted).max() > near:
+        scale = max(1.0, float(np.abs(wanted).max()))
+        if np.abs(columns @ found + offset - wanted).max() > _NEAR * scale:
             return None
-        units = []
-        for dimension, number in zip(self.dimensions, found, strict=True):
-            # rounding may have left the bounds
-            inside = min(max(float(number), dimension.low), dimension.high)
-            if abs(inside - number) > near:
-                return None
-            units.append(_unit(dimension, inside))
-        return [unit for unit in units if unit is not None]
+        units = [_unit(d, float(number), scale) for d, number in zip(self.dimensions, found, strict=True)]
+        return None if None in units else [unit for unit in units if unit is not None]
+
+    def reach(self) -> list[dict[str, float]]:
+        """See `Profile`."""
+        zero, size = self.groups([0.0] * len(self.dimensions)), len(self.dimensions)
+        moved = [self.groups([float(i == j) for j in range(size)]) for i in range(size)]
+        return [
+            {group: abs(float(there[group]) - float(zero[group])) * (dimension.high - dimension.low) for group in there}
+            for dimension, there in zip(self.dimensions, moved, strict=True)
+        ]
 
     def _column(self, values: Sequence[float], groups: Iterable[str]) -> npt.NDArray[np.float64]:
         curve = self.groups(values)
@@ -154,5 +177,9 @@ def _common(at: At, tensors: Iterable[str]) -> Value | None:
     return values.pop() if len(values) == 1 else None
 
 
-def _unit(dimension: Dimension, value: Value | None) -> float | None:
-    return None if value is None else dimension.unit(value)
+def _unit(dimension: Dimension, value: Value | None, scale: float = 1.0) -> float | None:
+    """The unit coordinate of a value; one that is out of bounds by rounding alone lies on them."""
+    if value is None or dimension.choices or not isinstance(value, float):
+        return None if value is None else dimension.unit(value)
+    inside = min(max(value, dimension.low), dimension.high)
+    return dimension.unit(inside if abs(inside - value) <= _NEAR * scale else value)

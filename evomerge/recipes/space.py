@@ -19,25 +19,28 @@ or have bounds of its own instead of the shape's `low` and `high`:
       weight: {shape: lines, alpha: {low: 0.0, high: 1.0}, beta: {low: 0.0, high: 1.0}}
       weight: {shape: gradient, anchors: 4, low: 0.0, high: 1.5}
 
-A parameter that a chosen method does not know is left out of the recipe. This file knows nothing about optimizers or
-scores, and about methods only the names and defaults of their parameters.
+A parameter that a chosen method does not know is left out of the recipe. With `importance: false` the dimensions do not
+say how large the task vectors are where they act; `refine` is the business of `stages.py`. This file knows nothing
+about optimizers or scores, and about methods only the names and defaults of their parameters.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evomerge.errors import UsageError, nearest, refuse_unknown
 from evomerge.recipes import shapes
 from evomerge.recipes.dimension import Dimension
 from evomerge.recipes.groups import ALL, OUTSIDE, Layout, parse_group, value_at
+from evomerge.recipes.importance import SquaredNorms, importances
 from evomerge.recipes.profiles import At, ByGroup, ByShape, Curve, Fixed, Profile
 from evomerge.recipes.recipe import PASSTHROUGH, GroupValues, Recipe, Value
 
-_KEYS = ("methods", "granularity", "split", "own", "parameters", "options")
-_DIVIDING = ("granularity", "split", "own")
-_RANGE_KEYS = ("low", "high", *_DIVIDING)
-_CHOICE_KEYS = ("choices", *_DIVIDING)
+_KEYS = ("methods", "granularity", "split", "own", "importance", "refine", "parameters", "options")
+#: The keys that say which tensors share one value.
+DIVIDING = ("granularity", "split", "own")
+_RANGE_KEYS = ("low", "high", *DIVIDING)
+_CHOICE_KEYS = ("choices", *DIVIDING)
 
 # A method that, with its extra parameters at `NEUTRAL`, builds the same bits as others: with nothing dropped, neither
 # how survivors are rescaled nor which elements would go first (epsilon, gamma) plays a part.
@@ -57,6 +60,8 @@ class _Entry:
 class SearchSpace:
     """The recipes that a search may propose, as a box of dimensions.
 
+    The arguments are attributes too.
+
     Args:
         base: reference of the base model, as it goes into every recipe.
         experts: label -> reference.
@@ -66,6 +71,7 @@ class SearchSpace:
         seed: mask seed of every recipe of the search.
         dtype: dtype of every recipe.
         vocabulary: whose tokens every recipe's model has.
+        squared_norms: of the experts' task vectors, from which the dimensions have their importance; None: unknown.
     """
 
     def __init__(
@@ -79,9 +85,16 @@ class SearchSpace:
         seed: int = 0,
         dtype: str = "bfloat16",
         vocabulary: str = "same",
+        squared_norms: SquaredNorms | None = None,
     ) -> None:
         refuse_unknown(config, _KEYS, "space")
+        if not isinstance(config.get("importance", True), bool):
+            raise UsageError(f"space.importance: write true or false, not {config['importance']!r}")
+        if config.get("refine"):
+            raise ValueError("a space is one stage of a search: build one for each of recipes.stages(config)")
+        self.config, self.squared_norms = config, squared_norms
         self.base, self.experts, self.layout = base, dict(sorted(experts.items())), layout
+        self._outline = layout.outline  # no group is finer: what holds for its few tensors holds for all
         self.seed, self.dtype, self.vocabulary = seed, dtype, vocabulary
         methods = config.get("methods", ["dare_linear"])
         if isinstance(methods, str):
@@ -90,7 +103,7 @@ class SearchSpace:
         if not self.methods:
             raise UsageError("space: methods is empty; name at least one")
         refuse_unknown(self.methods, method_parameters, "space.methods")
-        self._defaults = method_parameters
+        self.method_parameters = method_parameters
         parameters, options = config.get("parameters") or {}, config.get("options") or {}
         known = {name for method in self.methods for name in method_parameters[method]}
         refuse_unknown([*parameters, *options], known, "space: " + "/".join(self.methods))
@@ -101,7 +114,7 @@ class SearchSpace:
             for expert in self.experts
         ]
         self._entries += [_Entry(name, None, self._profile(name, None, data, config)) for name, data in options.items()]
-        found = [dimension for entry in self._entries for dimension in entry.profile.dimensions]
+        found = [dimension for entry in self._entries for dimension in self._described(entry)]
         self.dimensions: tuple[Dimension, ...] = (*([self._choice] if self._choice else []), *found)
         if not self.dimensions:
             raise UsageError("space: nothing to search; give at least one parameter a {low, high}")
@@ -109,6 +122,20 @@ class SearchSpace:
     def __len__(self) -> int:
         """The number of dimensions."""
         return len(self.dimensions)
+
+    def with_config(self, config: Mapping[str, Any]) -> "SearchSpace":
+        """Return the space of the same models with another configuration."""
+        return SearchSpace(
+            base=self.base,
+            experts=self.experts,
+            layout=self.layout,
+            config=config,
+            method_parameters=self.method_parameters,
+            seed=self.seed,
+            dtype=self.dtype,
+            vocabulary=self.vocabulary,
+            squared_norms=self.squared_norms,
+        )
 
     def recipe(self, vector: Sequence[float]) -> Recipe:
         """Return the recipe at a point of the unit cube (len(self) coordinates)."""
@@ -121,7 +148,7 @@ class SearchSpace:
         for entry in self._entries:
             count = len(entry.profile.dimensions)
             own, values = values[:count], values[count:]
-            if entry.name not in self._defaults[method]:
+            if entry.name not in self.method_parameters[method]:
                 continue
             groups = entry.profile.groups(own)
             if entry.expert is None:
@@ -135,7 +162,7 @@ class SearchSpace:
 
         A method without weights gets none.
         """
-        weighted = "weight" in self._defaults.get(method, {"weight": None})
+        weighted = "weight" in self.method_parameters.get(method, {"weight": None})
         by_expert = {expert: {ALL: weights[expert]} for expert in self.experts}
         return self._made(method, {"weight": by_expert} if weighted else {}, {})
 
@@ -188,10 +215,10 @@ class SearchSpace:
         where = f"space.{'options' if expert is None else 'parameters'}.{name}"
         stem = name if expert is None else f"{name}.{expert}"
         if not isinstance(data, Mapping):
-            return Fixed({ALL: _value(data, where, text=expert is None)}, self.layout)
+            return Fixed({ALL: _value(data, where, text=expert is None)}, self._outline)
         if data and all(_is_group(key) for key in data):
             values = {group: _value(value, f"{where}.{group}", text=expert is None) for group, value in data.items()}
-            return Fixed(values, self.layout, elsewhere="" if name == PASSTHROUGH else None)
+            return Fixed(values, self._outline, elsewhere="" if name == PASSTHROUGH else None)
         if shapes.SHAPE in data:
             return self._shape(name, expert, stem, data, where)
         low, high = 0.0, 1.0
@@ -201,11 +228,11 @@ class SearchSpace:
         else:
             refuse_unknown(data, _RANGE_KEYS, where)
             low, high = _bounds(data, where)
-        if expert is None and not any(key in data for key in _DIVIDING):
+        if expert is None and not any(key in data for key in DIVIDING):
             groups: list[str | None] = [None]
         else:
             groups = [
-                *self.layout.divide(
+                *self._outline.divide(
                     data.get("granularity", "global" if expert is None else config.get("granularity", "global")),
                     split=bool(data.get("split", config.get("split", False))),
                     own=tuple(data.get("own", config.get("own", OUTSIDE))),
@@ -216,11 +243,11 @@ class SearchSpace:
                 Dimension(stem if group is None else f"{stem}.{group}", name, expert, group, low, high, choices)
                 for group in groups
             ),
-            self.layout,
+            self._outline,
         )
 
     def _shape(self, name: str, expert: str | None, stem: str, data: Mapping[str, Any], where: str) -> ByShape:
-        shape, layers = str(data[shapes.SHAPE]), self.layout.layers
+        shape, layers = str(data[shapes.SHAPE]), self._outline.layers
         if shape not in _SHAPE_KEYS:
             hint = "search each value instead (granularity: layer)" if shape == "swap" else nearest(shape, _SHAPE_KEYS)
             raise UsageError(f"{where}: shape {shape!r} cannot be searched; {hint}")
@@ -244,7 +271,18 @@ class SearchSpace:
                 made.append(Dimension(f"{stem}.{key}", name, expert, None, low, high))
             else:
                 made.append(shapes.number(number, f"{where}: {key}"))
-        return ByShape(tuple(made), curve, self.layout)
+        return ByShape(tuple(made), curve, self._outline)
+
+    def _described(self, entry: _Entry) -> list[Dimension]:
+        """The dimensions of an entry, with the methods that know them and their importance."""
+        knowing = tuple(method for method in self.methods if entry.name in self.method_parameters[method])
+        methods = () if len(knowing) == len(self.methods) else knowing
+        known = self.squared_norms if self.config.get("importance", True) else None
+        sizes = importances(entry.profile, self._outline, known, entry.expert)
+        return [
+            replace(dimension, methods=methods, importance=size)
+            for dimension, size in zip(entry.profile.dimensions, sizes, strict=True)
+        ]
 
     # ---- from recipes to vectors ---------------------------------------------------------------------------------
 
@@ -269,13 +307,13 @@ class SearchSpace:
         if entry.name in by_expert:
             at = _at(recipe, entry.name, entry.expert)
         else:
-            known = self._defaults.get(recipe.method, {})
+            known = self.method_parameters.get(recipe.method, {})
             default = known[entry.name] if entry.name in known else NEUTRAL.get(entry.name)
             if default is None:
                 return None if entry.name in known else middle
             at = _constant(default)
         units = entry.profile.units(at)
-        if units is None and entry.name not in self._defaults[method]:
+        if units is None and entry.name not in self.method_parameters[method]:
             return middle
         return None if units is None else list(units)
 
@@ -287,10 +325,10 @@ class SearchSpace:
         ]
         settings += [(name, None) for name in recipe.options]
         return all(
-            _at(recipe, name, expert)(tensor) == self._defaults[method].get(name)
+            _at(recipe, name, expert)(tensor) == self.method_parameters[method].get(name)
             for name, expert in settings
             if name not in entries
-            for tensor in self.layout.tensors
+            for tensor in self._outline.tensors
         )
 
 

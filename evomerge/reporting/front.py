@@ -77,6 +77,25 @@ def preferred(points: ArrayLike, weights: Sequence[float]) -> int:
     return int(front[int((data[front] @ preference).argmax())])
 
 
+def spread_out(points: ArrayLike, reference: ArrayLike, most: int) -> list[int]:
+    """Return the indices of at most `most` points that together cover much: the best first, then whichever adds most.
+
+    Greedy, which reaches at least 1 - 1/e of what the best such set covers, hypervolume being submodular (Nemhauser et
+    al. 1978). Points that add nothing are left out; of equal ones the first is taken.
+    """
+    data = _points(points)
+    taken: list[int] = []
+    covered = 0.0
+    while len(taken) < most:
+        gains = [hypervolume(data[[*taken, i]], reference) - covered for i in range(len(data))]
+        best = int(np.argmax(gains)) if gains else 0
+        if not gains or gains[best] <= 1e-12 * max(covered, 1.0):
+            break
+        taken.append(best)
+        covered += gains[best]
+    return taken
+
+
 def _points(points: ArrayLike) -> Points:
     data = np.asarray(points, dtype=np.float64)
     if data.shape == (0,):

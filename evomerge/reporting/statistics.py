@@ -7,8 +7,9 @@ same order. Items are the only source of chance: a result speaks about other ite
 models. Sequences that are empty, of different lengths or hold NaN or infinite numbers are a `ValueError`.
 
 Several tasks are joined as the mean over tasks of normalised scores, (score - low) / (high - low), their items being
-independent of each other. `anchors` gives (low, high) for each task, the scores of base and best expert; they are taken
-as fixed, and should come from other items (another split). Where high <= low a task's scores are used as they are.
+independent of each other; the mean is weighted by `weights`, task -> number >= 0, not all 0 (None: all alike).
+`anchors` gives (low, high) for each task, the scores of base and best expert; they are taken as fixed, and should come
+from other items (another split). Where high <= low a task's scores are used as they are.
 
 This file knows nothing about models, tasks or files.
 """
@@ -26,6 +27,7 @@ LEVEL = 0.95
 
 Vector = NDArray[np.float64]
 Anchors = Mapping[str, tuple[float, float]]
+Weights = Mapping[str, float]
 Pair = tuple[ArrayLike, ArrayLike]
 
 
@@ -93,18 +95,21 @@ def wilson_interval(successes: int, n: int, *, level: float = LEVEL) -> Interval
     return Interval(p, error, low, 1.0 if successes == n else centre + half)
 
 
-def mean_normalised(scores: Mapping[str, ArrayLike], anchors: Anchors, *, level: float = LEVEL) -> Interval:
+def mean_normalised(
+    scores: Mapping[str, ArrayLike], anchors: Anchors, *, weights: Weights | None = None, level: float = LEVEL
+) -> Interval:
     """Return the mean over tasks of normalised scores, with its standard error and interval.
 
     Args:
         scores: task -> per-item scores.
         anchors: task -> (low, high).
+        weights: task -> weight.
         level: confidence level.
 
     The error is propagated from the tasks' errors; the interval joins the tasks' own intervals by the method of
     variance estimates recovery (Zou and Donner 2008), which keeps their asymmetry near 0 and 1.
     """
-    factors = _factors(scores, anchors)
+    factors = _factors(scores, anchors, weights)
     offset = -sum(factors[task] * anchors[task][0] for task in scores if _scaled(anchors[task]))
     joined = _join([(factors[task], mean_interval(values, level=level)) for task, values in scores.items()])
     return Interval(joined.mean + offset, joined.error, joined.low + offset, joined.high + offset)
@@ -122,18 +127,21 @@ def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = LEV
     return _difference({"": _minus(first, second)}, {"": 1.0}, level)
 
 
-def normalised_difference(pairs: Mapping[str, Pair], anchors: Anchors, *, level: float = LEVEL) -> Difference:
+def normalised_difference(
+    pairs: Mapping[str, Pair], anchors: Anchors, *, weights: Weights | None = None, level: float = LEVEL
+) -> Difference:
     """Return the difference of two models' mean normalised scores.
 
     Args:
         pairs: task -> (per-item scores of the first model, of the second).
         anchors: task -> (low, high).
+        weights: task -> weight.
         level: confidence level.
 
     Error and interval as in `mean_normalised`; the p-value is `flip_p`'s over the items of all tasks (with a single
     task of scores 0 and 1, McNemar's).
     """
-    return _difference({task: _minus(*pair) for task, pair in pairs.items()}, _factors(pairs, anchors), level)
+    return _difference({task: _minus(*pair) for task, pair in pairs.items()}, _factors(pairs, anchors, weights), level)
 
 
 def pooled_difference(runs: Sequence[Mapping[str, Pair]], anchors: Anchors, *, level: float = LEVEL) -> Difference:
@@ -161,7 +169,7 @@ def pooled_difference(runs: Sequence[Mapping[str, Pair]], anchors: Anchors, *, l
         if len({len(row) for row in rows}) > 1:
             raise ValueError(f"the runs have different numbers of items of {task}")
         differences[task] = np.mean(rows, axis=0)
-    return _difference(differences, _factors(differences, anchors), level)
+    return _difference(differences, _factors(differences, anchors, None), level)
 
 
 def mcnemar_p(wins: int, losses: int) -> float:
@@ -247,13 +255,16 @@ def _scaled(anchor: tuple[float, float]) -> bool:
     return anchor[1] > anchor[0]
 
 
-def _factors(tasks: Mapping[str, object], anchors: Anchors) -> dict[str, float]:
+def _factors(tasks: Mapping[str, object], anchors: Anchors, weights: Weights | None) -> dict[str, float]:
     """Return task -> what a task's raw score is multiplied with in the mean normalised score."""
     if not tasks:
         raise ValueError("no tasks")
+    shares = dict.fromkeys(tasks, 1.0) if weights is None else {task: weights[task] for task in tasks}
+    if min(shares.values()) < 0 or not sum(shares.values()) > 0:
+        raise ValueError(f"weights {shares} must not be negative, and one must be above 0")
     return {
-        task: 1.0 / (len(tasks) * (anchors[task][1] - anchors[task][0] if _scaled(anchors[task]) else 1.0))
-        for task in tasks
+        task: share / (sum(shares.values()) * (anchors[task][1] - anchors[task][0] if _scaled(anchors[task]) else 1.0))
+        for task, share in shares.items()
     }
 
 
@@ -268,7 +279,7 @@ def _difference(differences: Mapping[str, Vector], factors: Mapping[str, float],
 
 
 def _join(parts: Sequence[tuple[float, Interval]]) -> Interval:
-    """Return sum of factor * estimate over independent parts, factors > 0 (Zou and Donner 2008, eq. 3)."""
+    """Return sum of factor * estimate over independent parts, factors >= 0 (Zou and Donner 2008, eq. 3)."""
     mean = sum(factor * part.mean for factor, part in parts)
     error = math.hypot(*(factor * part.error for factor, part in parts))
     low = mean - math.hypot(*(factor * (part.mean - part.low) for factor, part in parts))

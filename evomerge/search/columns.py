@@ -5,14 +5,15 @@ This file knows nothing about which models are shown, nor about where tables go.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from evomerge.evaluation.health import Health
 from evomerge.evaluation.types import Split
 from evomerge.reporting.statistics import Interval, mean_interval
-from evomerge.reporting.tables import are_shares, digits, percent
+from evomerge.reporting.tables import are_shares, digits, percent, plain
 from evomerge.search.record import Record, TaskScore, Trial
-from evomerge.search.results import gain_of
+from evomerge.search.results import Estimate, gain_of
 
 FLAG = "†"
 RATES = "t/e/l/m %"
@@ -23,6 +24,10 @@ FLAG_LINE = (
 RATES_LINE = (
     f"{RATES}: answers truncated, empty, looping (the end repeats itself), misshapen (right, but not in the form that "
     "was asked for); a task without this column has none."
+)
+SEARCH_SAID = (
+    "search said: mean normalised on the search split, ± one standard error; that of candidates and random points is "
+    "shrunk, the best of many being lucky too."
 )
 
 
@@ -54,9 +59,17 @@ def score_columns(shares: Mapping[str, bool], rows: Sequence[Mapping[str, Cell]]
 
 
 def trial_columns(
-    record: Record, trials: Sequence[Trial], split: Split, write: Callable[[TaskScore, bool], str]
+    record: Record,
+    trials: Sequence[Trial],
+    split: Split,
+    write: Callable[[TaskScore, bool], str],
+    *,
+    estimates: Mapping[int, Estimate] | None = None,
 ) -> tuple[list[str], list[list[str]]]:
-    """Return `score_columns` of trials on a split; `write(score, share)` turns a score into text."""
+    """Return `score_columns` of trials on a split; `write(score, share)` turns a score into text.
+
+    With `estimates` (by number) a score has their mean and error in place of its own.
+    """
     tasks = list(trials[0].scores[split])
     shares = {task: all(are_shares(trial.scores[split][task].scores) for trial in trials) for task in tasks}
     rows = []
@@ -64,6 +77,9 @@ def trial_columns(
         cells = {}
         for task, score in trial.scores[split].items():
             gain = gain_of(record, trial, split, task)
+            if estimates is not None:
+                mean, error = estimates[trial.number].tasks[task]
+                score = replace(score, mean=mean, error=error)
             cells[task] = Cell(write(score, shares[task]), score.health, gain is not None and gain.explained)
         rows.append(cells)
     return score_columns(shares, rows)
@@ -84,6 +100,21 @@ def with_interval(score: TaskScore, share: bool) -> str:
 def interval_text(interval: Interval, share: bool) -> str:
     """Write an interval of a share in per cent, any other with four significant digits."""
     return percent(interval) if share else digits(interval)
+
+
+def estimate_text(estimate: Mapping[str, float]) -> str:
+    """Write what a search score is worth as `0.62 ± 0.04`."""
+    return f"{estimate['mean']:.2f} ± {estimate['error']:.2f}"
+
+
+def covered_lines(front: Mapping[str, Any]) -> list[str]:
+    """Return a line on how much the front (`fronts.front_data`) covers for each split that it was scored on."""
+    return [
+        f"Front on the {split} split ({len(data['on_front'])} of its {len(front['members'])} members): hypervolume "
+        f"{plain(Interval(data['mean'], data['error'], data['low'], data['high']))}; 0 is the base, 1 all that lies "
+        "between it and the best experts' scores at once."
+        for split, data in front["hypervolume"].items()
+    ]
 
 
 def flagged(text: str, explained: bool) -> str:

@@ -5,6 +5,7 @@
     outcomes/        every answer that was scored
     front.json       the non-dominated candidates
     recipes/<n>.yaml the recipe of each front member, best/recipe.yaml the best one's
+    surrogates.json  quadratics fitted to the search scores, from which a front for any preference is read
     report.json      scores, intervals and paired tests on the report split
 
 This file knows nothing about how a search goes on.
@@ -21,12 +22,13 @@ import yaml
 
 from evomerge.errors import UsageError, WorkError
 from evomerge.search.config import differing_key, value_at_key
+from evomerge.search.fronts import front_data
 from evomerge.search.ledger import check_version, read_events
 from evomerge.search.record import Record
-from evomerge.search.results import front, front_row, selected
+from evomerge.search.results import front, selected
 
-# 2: members have health and gain on every split and task.
-FRONT_VERSION = 2
+# 2: members have health and gain on every split and task. 3: intervals, what search scores are worth, hypervolume.
+FRONT_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class RunDirectory:
     def report(self) -> Path:
         """Scores, intervals and paired tests on the report split."""
         return self.path / "report.json"
+
+    @property
+    def surrogates(self) -> Path:
+        """The quadratic surrogates of the scores."""
+        return self.path / "surrogates.json"
 
     def recipe(self, number: int) -> Path:
         """The recipe of a trial."""
@@ -112,14 +119,13 @@ class RunDirectory:
     def write_front(self, record: Record) -> None:
         """Write what can be read without evomerge: the front, its recipes and the recipe of the best on selection."""
         members, best = front(record), selected(record)[0]
-        rows = [front_row(record, trial) for trial in members]
         try:
             for trial in {t.number: t for t in [*members, best]}.values():
                 write_text(self.recipe(trial.number), trial.recipe.to_yaml())
             write_text(self.best, best.recipe.to_yaml())
         except OSError as error:
             raise WorkError(f"{self.path}: cannot be written: {_reason(error)}") from None
-        self.write_json(self.front, {"version": FRONT_VERSION, "best": best.number, "members": rows})
+        self.write_json(self.front, {"version": FRONT_VERSION, "best": best.number, **front_data(record, members)})
 
     def write_json(self, path: Path, data: Mapping[str, Any]) -> None:
         """Write a JSON file of this run; `WorkError` if that fails."""

@@ -6,14 +6,15 @@ This file knows nothing about how a search goes on, nor how weights are merged o
 from collections.abc import Mapping
 from pathlib import Path
 
-from evomerge.evaluation.types import SPLITS
+from evomerge.evaluation.types import SPLITS, Split
 from evomerge.merging import ExportReport, export
 from evomerge.reporting.card import Scores, card
 from evomerge.reporting.statistics import mean_normalised
 from evomerge.reporting.tables import plain
+from evomerge.search.baselines import RIVALS
 from evomerge.search.columns import legend, trial_columns, with_interval
 from evomerge.search.record import Record, Trial
-from evomerge.search.results import best_uniform, objectives
+from evomerge.search.results import anchors, best_of, weights
 from evomerge.search.show import pick_trial, read_run
 
 
@@ -34,7 +35,7 @@ def export_trial(path: Path, out: Path, *, pick: str, prefer: Mapping[str, float
 
 
 def card_scores(record: Record, trial: Trial) -> Scores | None:
-    """Return the scores for a trial's card, with base, experts and best uniform merge beside it; None if it has none.
+    """Return the scores for a trial's card, with base, experts and the best rivals beside it; None if it has none.
 
     They are of the split that is farthest from the search among those that the trial was scored on.
     """
@@ -42,18 +43,22 @@ def card_scores(record: Record, trial: Trial) -> Scores | None:
     if not splits:
         return None
     split = splits[-1]
-    uniform = best_uniform(record)
-    others = [*record.of_kind("base", "expert"), *([uniform] if uniform else [])]
+    rivals = [best_of(record, kind) for kind in RIVALS]
+    others = [*record.of_kind("base", "expert"), *(rival for rival in rivals if rival is not None)]
     shown = [other for other in others if split in other.scores and other.number != trial.number] + [trial]
     header, columns = trial_columns(record, shown, split, with_interval)
-    anchors = {o.name: (o.low or 0.0, o.high or 0.0) for o in objectives(record, "search")}
+    ends, importance = anchors(record), weights(record)
     rows = [
         [
             f"**this model** ({other.name})" if other is trial else other.name,
             *column,
-            plain(mean_normalised({task: score.scores for task, score in other.scores[split].items()}, anchors)),
+            plain(mean_normalised(_by_item(other, split), ends, weights=importance)),
         ]
         for other, column in zip(shown, columns, strict=True)
     ]
     header = ["model", *header, "mean normalised"]
     return Scores(split, header, rows, legend(header, rows), record.openings)
+
+
+def _by_item(trial: Trial, split: Split) -> dict[str, list[float]]:
+    return {task: score.scores for task, score in trial.scores[split].items()}

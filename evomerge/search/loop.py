@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
+
 from evomerge import __version__
 from evomerge.errors import UsageError, WorkError
 from evomerge.evaluation.types import Split
 from evomerge.optimizers import create
 from evomerge.optimizers.base import Failure, Optimizer, Proposal
-from evomerge.recipes import SearchSpace
+from evomerge.recipes import Recipe, SearchSpace
 from evomerge.search.baselines import Baseline
 from evomerge.search.config import SearchConfig
 from evomerge.search.finalists import finalists, reported
@@ -179,10 +181,14 @@ class Search:
         for line in optimizer.describe(None if left is None else round(left * self.stages[stage].until)):
             self.say(line)
         for trial in earlier:
-            vector = trial.vector if stage == 0 else space.vector(trial.recipe)
+            vector = trial.vector if stage == 0 else space.vector(self._place(trial))
             if vector is not None and trial.outcome is not None:
                 optimizer.tell(Proposal(trial.number, vector), trial.outcome)
         return optimizer
+
+    def _place(self, trial: Trial) -> Recipe:
+        """Return the recipe by which a trial is found in a space."""
+        return self.baselines[trial.number].place if trial.number < len(self.baselines) else trial.recipe
 
     def _replay(self, optimizer: Optimizer, stage: int) -> list[int]:
         """Ask and tell in the recorded order; return the numbers that were asked for but never told."""
@@ -193,12 +199,13 @@ class Search:
                 continue
             assert trial.proposal is not None
             if what == "ask":
-                proposals = optimizer.ask(1)
-                if proposals != [trial.proposal]:
+                try:
+                    optimizer.replay(trial.proposal)
+                except WorkError:
                     raise WorkError(
                         f"{self.ledger.path.parent}: candidate {number} is not what {self.config.optimizer.name} "
                         "proposes now (another version of a library?); fork_from=RUN starts a new run from its outcomes"
-                    )
+                    ) from None
                 waiting.append(number)
             else:
                 assert trial.outcome is not None
@@ -220,10 +227,10 @@ class Search:
         front = optimizer.multi_objective and len(goals) > 1
         rule = cast(Rule, "front" if front else self.config.optimizer.scalarization)
         known = {
-            trial.number: [score.scores for score in trial.scores["search"].values()]
+            trial.number: [np.array(score.scores) for score in trial.scores["search"].values()]
             for trial in self.record.complete_before(number)
         }
-        means = {number: [sum(scores) / len(scores) for scores in by_task] for number, by_task in known.items()}
+        means = {rival: [float(scores.mean()) for scores in by_task] for rival, by_task in known.items()}
         rivals = references(goals, rule, means, settings.references)
         race = Race(settings, goals, rule=rule, known=known, references=rivals, seed=self.config.seed << 32 | number)
         return Track(self.items["search"], race)

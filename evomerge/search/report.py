@@ -1,7 +1,8 @@
 """The report of a run: scores with intervals on items that took no part in the search, and paired tests.
 
 Normalised scores have their zero (the base) and one (the best expert of each task) from the search split, so that
-they are the same numbers that finalists were ranked by. This file knows nothing about how the scores came about.
+they are the same numbers that finalists were ranked by. What was found is tested against its best rival of each kind;
+the p-values are adjusted for their number. This file knows nothing about how the scores came about.
 """
 
 from collections.abc import Mapping
@@ -12,21 +13,32 @@ from evomerge.evaluation.health import Health, health_of
 from evomerge.reporting import statistics
 from evomerge.reporting.statistics import Interval
 from evomerge.reporting.tables import are_shares, plain, print_table
-from evomerge.search.columns import Cell, interval_text, legend, score_columns
+from evomerge.search.baselines import RIVALS
+from evomerge.search.columns import (
+    SEARCH_SAID,
+    Cell,
+    covered_lines,
+    estimate_text,
+    interval_text,
+    legend,
+    score_columns,
+)
+from evomerge.search.fronts import front_data
 from evomerge.search.record import Record, Trial
-from evomerge.search.results import best_expert, best_uniform, gain_row, objectives, selected
+from evomerge.search.results import anchors, best_expert, best_of, estimates, gain_row, selected, weights
 from evomerge.search.workers import Scored
 
-# 2: gains, and rates of looping and misshapen answers.
-REPORT_VERSION = 2
+# 2: gains, and rates of looping and misshapen answers. 3: the front, rivals of all kinds, what search scores are worth.
+REPORT_VERSION = 3
 
 Pairs = dict[str, tuple[list[float], list[float]]]
 
 
 def build_report(record: Record, reported: Mapping[int, Scored]) -> dict[str, Any]:
     """Return the report as plain data: one row a model, and the best found against its rivals on the same items."""
-    anchors = {o.name: (o.low or 0.0, o.high or 0.0) for o in objectives(record, "search")}
-    found, uniform = selected(record)[0], best_uniform(record)
+    ends, importance, worth = anchors(record), weights(record), estimates(record)
+    found = selected(record)[0]
+    rivals = {title: rival for kind, title in RIVALS.items() if (rival := best_of(record, kind)) is not None}
     scores = {
         number: {task: [outcome.score for outcome in outcomes] for task, outcomes in scored.outcomes.items()}
         for number, scored in reported.items()
@@ -36,7 +48,7 @@ def build_report(record: Record, reported: Mapping[int, Scored]) -> dict[str, An
         trial = record.trials[number]
         rows.append(
             {
-                "title": _title(trial, found, uniform),
+                "title": _title(trial, found, rivals),
                 "number": number,
                 "name": trial.name,
                 "recipe_hash": trial.recipe.hash,
@@ -50,30 +62,30 @@ def build_report(record: Record, reported: Mapping[int, Scored]) -> dict[str, An
                     }
                     for task, values in by_task.items()
                 },
-                "mean_normalised": asdict(statistics.mean_normalised(by_task, anchors)),
+                "mean_normalised": asdict(statistics.mean_normalised(by_task, ends, weights=importance)),
+                "search_estimate": dict(zip(("mean", "error"), worth[number].joined, strict=True)),
             }
         )
     tests = []
-    for rival, title in ((best_expert(record, "selection"), "best expert"), (uniform, "best uniform")):
-        if rival is None:
-            continue
-        pairs: Pairs = {task: (scores[found.number][task], scores[rival.number][task]) for task in anchors}
-        tests.append(
-            {
-                "first": "best found",
-                "second": f"{title} ({rival.name})",
-                "tasks": {task: asdict(statistics.paired_difference(*pair)) for task, pair in pairs.items()},
-                "mean_normalised": asdict(statistics.normalised_difference(pairs, anchors)),
-            }
-        )
+    for title, rival in {"best expert": best_expert(record, "selection"), **rivals}.items():
+        pairs: Pairs = {task: (scores[found.number][task], scores[rival.number][task]) for task in ends}
+        differences = {task: asdict(statistics.paired_difference(*pair)) for task, pair in pairs.items()}
+        joined = asdict(statistics.normalised_difference(pairs, ends, weights=importance))
+        tests.append((f"{title} ({rival.name})", differences, joined))
+    adjusted = statistics.holm([joined["p"] for _, _, joined in tests])
     first = next(iter(reported.values()))
     return {
         "version": REPORT_VERSION,
         "opening": record.openings,
-        "anchors": anchors,
+        "anchors": ends,
+        "weights": importance,
         "items": {task: [outcome.item for outcome in outcomes] for task, outcomes in first.outcomes.items()},
         "rows": rows,
-        "tests": tests,
+        "tests": [
+            {"first": "best found", "second": rival, "tasks": apart, "mean_normalised": {**joined, "p_adjusted": p}}
+            for (rival, apart, joined), p in zip(tests, adjusted, strict=True)
+        ],
+        "front": front_data(record),
     }
 
 
@@ -87,8 +99,8 @@ def table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     header, columns = score_columns(
         shares, [{task: _cell(row["scores"][task], share) for task, share in shares.items()} for row in rows]
     )
-    return ["model", *header, "mean normalised"], [
-        [row["title"], *column, plain(_interval(row["mean_normalised"]))]
+    return ["model", *header, "mean normalised", "search said"], [
+        [row["title"], *column, plain(_interval(row["mean_normalised"])), estimate_text(row["search_estimate"])]
         for row, column in zip(rows, columns, strict=True)
     ]
 
@@ -104,6 +116,7 @@ def print_report(report: Mapping[str, Any]) -> None:
         "These items took no part in the search or the selection. Normalised: 0 is the base, 1 each task's best expert."
     )
     print_table(header, rows)
+    print(SEARCH_SAID)
     for line in legend(header, rows):
         print(line)
     for test in report["tests"]:
@@ -111,7 +124,10 @@ def print_report(report: Mapping[str, Any]) -> None:
         print(
             f"{test['first']} against {test['second']}, paired, mean normalised: {joined['mean']:+.3f} "
             f"[{joined['low']:+.3f}, {joined['high']:+.3f}], p = {joined['p']:.2g}"
+            f" ({joined['p_adjusted']:.2g} adjusted for {len(report['tests'])} tests)"
         )
+    for line in covered_lines(report["front"]):
+        print(line)
 
 
 def _cell(score: Mapping[str, Any], share: bool) -> Cell:
@@ -120,12 +136,11 @@ def _cell(score: Mapping[str, Any], share: bool) -> Cell:
     return Cell(interval_text(_interval(score), share), Health(**score["health"]), explained)
 
 
-def _title(trial: Trial, found: Trial, uniform: Trial | None) -> str:
+def _title(trial: Trial, found: Trial, rivals: Mapping[str, Trial]) -> str:
     if trial.number == found.number:
         return f"best found ({trial.number})"
-    if uniform is not None and trial.number == uniform.number:
-        return f"best uniform ({trial.name})"
-    return trial.name
+    titles = [title for title, rival in rivals.items() if rival.number == trial.number]
+    return f"{titles[0]} ({trial.name})" if titles else trial.name
 
 
 def _interval(data: Mapping[str, Any]) -> Interval:

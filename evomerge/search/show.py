@@ -3,61 +3,101 @@
 This file reads run directories; it knows nothing about how a search goes on, nor about models.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evomerge.errors import UsageError, refuse_unknown
+from evomerge.reporting import statistics
 from evomerge.reporting.front import knee, preferred
-from evomerge.reporting.tables import print_table
-from evomerge.search.columns import flagged, legend, trial_columns, with_error
+from evomerge.reporting.tables import plain, print_table
+from evomerge.search.baselines import RIVALS
+from evomerge.search.columns import (
+    SEARCH_SAID,
+    covered_lines,
+    estimate_text,
+    flagged,
+    legend,
+    trial_columns,
+    with_error,
+)
 from evomerge.search.directory import FRONT_VERSION, RunDirectory
+from evomerge.search.fronts import front_data
 from evomerge.search.record import Record, Trial
-from evomerge.search.results import front, front_row, gain_of, mean_normalised, objectives, selected
+from evomerge.search.results import (
+    anchors,
+    best_of,
+    by_estimate,
+    estimated_points,
+    estimates,
+    front,
+    gain_of,
+    objectives,
+    selected,
+    weights,
+)
 
 
 def front_json(path: Path, prefer: Mapping[str, float]) -> dict[str, Any]:
     """Return the front of a run as plain data, ordered by weighted normalised scores (equal weights by default)."""
     record = read_run(path)
-    members = _ordered(record, prefer)
     best = selected(record)[:1]
     return {
         "version": FRONT_VERSION,
         "best": best[0].number if best else None,
-        "members": [front_row(record, trial) for trial in members],
+        **front_data(record, _ordered(record, prefer)),
     }
 
 
 def front_table(path: Path, prefer: Mapping[str, float]) -> None:
-    """Print the baselines and the front of a run with its search scores; `*` marks the best on the selection split."""
+    """Print the baselines and the front of a run, with what search scores are worth and what selection said.
+
+    `*` marks the best on the selection split. Of random points only the best is shown.
+    """
     record = read_run(path)
-    best, members = selected(record)[:1], _ordered(record, prefer)
+    best, members, worth = selected(record)[:1], _ordered(record, prefer), estimates(record)
     off_front = [trial for trial in best if trial not in members]
-    trials = [*record.of_kind("base", "expert", "uniform"), *off_front, *members]
-    header, columns = trial_columns(record, trials, "search", with_error)
+    fixed = [*record.of_kind("base", "expert", "uniform", "untuned"), *_best_random(record)]
+    trials = [*fixed, *off_front, *members]
+    header, columns = trial_columns(record, trials, "search", with_error, estimates=worth)
     rows = [
         [
-            f"{trial.name}{' *' if trial in best else ''}",
+            _name(record, trial, best),
             *column,
-            f"{mean_normalised(record, trial, 'search'):.2f}",
+            estimate_text(dict(zip(("mean", "error"), worth[trial.number].joined, strict=True))),
             _on_selection(record, trial),
         ]
         for trial, column in zip(trials, columns, strict=True)
     ]
-    header = ["candidate", *header, "normalised", "on selection"]
+    header = ["candidate", *header, "search said", "on selection"]
     print_table(header, rows)
-    print("Scores on the search split, ± one standard error: the optimizer saw these, so the best of them flatter.")
-    for line in legend(header, rows):
+    print("Scores on the search split, ± one standard error, and mean normalised: 0 is the base, 1 the best experts.")
+    print(SEARCH_SAID)
+    for line in [*covered_lines(front_data(record, members)), *legend(header, rows)]:
         print(line)
+
+
+def _best_random(record: Record) -> list[Trial]:
+    """Return the random point that is best on the selection split, or by what its search scores are worth."""
+    best = best_of(record, "random")
+    scored = [trial for trial in record.of_kind("random") if "search" in trial.scores]
+    return [best] if best is not None else by_estimate(record, scored, estimates(record))[:1]
+
+
+def _name(record: Record, trial: Trial, best: Sequence[Trial]) -> str:
+    if trial.kind == "random":
+        return f"{RIVALS['random']} of {len(record.of_kind('random'))}"
+    return f"{trial.name}{' *' if trial in best else ''}"
 
 
 def _on_selection(record: Record, trial: Trial) -> str:
     """Write a trial's mean normalised score on the selection split, marked if its gain on some task is health."""
     if "selection" not in trial.scores:
         return "-"
-    gains = [gain_of(record, trial, "selection", task) for task in trial.scores["selection"]]
-    explained = any(gain is not None and gain.explained for gain in gains)
-    return flagged(f"{mean_normalised(record, trial, 'selection'):.2f}", explained)
+    scores = {task: score.scores for task, score in trial.scores["selection"].items()}
+    joined = statistics.mean_normalised(scores, anchors(record), weights=weights(record))
+    gains = [gain_of(record, trial, "selection", task) for task in scores]
+    return flagged(plain(joined), any(gain is not None and gain.explained for gain in gains))
 
 
 def read_run(path: Path) -> Record:
@@ -69,8 +109,12 @@ def read_run(path: Path) -> Record:
 
 
 def _points(record: Record, trials: list[Trial]) -> list[list[float]]:
+    """Return what trials' search scores are worth, normalised."""
     scales = objectives(record, "search")
-    return [[scale.normalise(trial.scores["search"][scale.name].mean) for scale in scales] for trial in trials]
+    return [
+        [scale.normalise(x) for scale, x in zip(scales, point, strict=True)]
+        for point in estimated_points(trials, estimates(record))
+    ]
 
 
 def _weights(record: Record, prefer: Mapping[str, float]) -> list[float]:

@@ -12,18 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.checkpoints import ModelPool
-from evomerge.errors import UsageError
+from evomerge.doctor import Sizes, measure_sizes
+from evomerge.errors import UsageError, WorkError
 from evomerge.evaluation import EvalTask, OutcomeStore, load_tasks
+from evomerge.evaluation.metrics import SHARES
 from evomerge.evaluation.types import SPLITS, Split
 from evomerge.merging import METHODS, check, parameter_defaults
 from evomerge.merging.residence import MEMORIES
 from evomerge.merging.settings import resolve as resolve_settings
 from evomerge.recipes import SearchSpace, stages
+from evomerge.search.advice import advise
 from evomerge.search.baselines import baselines
 from evomerge.search.config import SearchConfig, random_baselines
-from evomerge.search.directory import RunDirectory
+from evomerge.search.directory import RunDirectory, write_text
 from evomerge.search.ledger import Ledger
 from evomerge.search.loop import Search, Stage
+from evomerge.search.predicted import predicted_recipe, read_surrogates, surrogates_of
 from evomerge.search.progress import Watch
 from evomerge.search.report import build_report, print_report
 from evomerge.search.results import mean_normalised, selected
@@ -44,8 +48,9 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     """
     if config.workers.memory not in ("auto", *MEMORIES):
         raise UsageError(f"workers.memory: {config.workers.memory!r} is none of auto, {', '.join(MEMORIES)}")
-    pool = ModelPool.open(config.models.base, config.models.experts, vocabulary=config.models.vocabulary)
-    spaces = open_spaces(config, pool)
+    pool = open_pool(config)
+    sizes = measure_sizes(pool) if config.space.get("importance", True) else None
+    spaces = open_spaces(config, pool, sizes)
     tasks = load_tasks(config.tasks, split_seed=config.evaluation.split_seed, chat=load_chat(config.tasks, pool))
     items = {split: pick_items(tasks, split, getattr(config.items, split)) for split in SPLITS}
 
@@ -64,10 +69,21 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     begun = ledger.events[0] if ledger.events else {}
     frozen = begun.get("backend", {}).get("batching", frozen)
     random = begun.get("random", random_baselines(config))  # as many as when the run began, whatever the budget is now
-    starting = baselines(spaces[0].space, replace(config.baselines, random=random))
+    starting = baselines(spaces[0].space, replace(config.baselines, random=random), seed=config.seed)
     planned = None if config.budget.candidates is None else len(starting) + config.budget.candidates
     watch = Watch(planned)
 
+    for line in advise(
+        [stage.space for stage in spaces],
+        optimizer=config.optimizer.name,
+        options=config.optimizer.options,
+        candidates=config.budget.candidates,
+        shares=[stage.share for stage in stages(config.space)],
+        items={task: len(ids) for task, ids in items["search"].items() if tasks[task].metric in SHARES},
+        floors={task: goal["floor"] for task, goal in config.objectives.items() if goal["floor"] is not None},
+        drop_rate_limits=None if sizes is None else sizes.drop_rate_limits,
+    ):
+        watch.say(f"advice: {line}")
     confined = start_sandbox(tasks.values(), config.evaluation)
     if confined is not None:
         watch.say(f"sandbox: {confined}")
@@ -109,6 +125,9 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
         ledger.close()
         store.close()
     directory.write_front(record)
+    fitted = surrogates_of(record, spaces[-1].space, starting)
+    if fitted is not None:
+        directory.write_json(directory.surrogates, fitted.to_dict())
     if open_report:
         report = build_report(record, reported)
         directory.write_json(directory.report, report)
@@ -116,8 +135,11 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     return mean_normalised(record, selected(record)[0], "selection")
 
 
-def open_spaces(config: SearchConfig, pool: ModelPool) -> list[Stage]:
-    """Build the search spaces of a configuration, from coarse to fine, and check that their recipes can be merged."""
+def open_spaces(config: SearchConfig, pool: ModelPool, sizes: Sizes | None = None) -> list[Stage]:
+    """Build the search spaces of a configuration, from coarse to fine, and check that their recipes can be merged.
+
+    Their dimensions have the importance that the sizes of the task vectors give them, where these are known.
+    """
     found: list[Stage] = []
     until = 0.0
     for stage in stages(config.space):
@@ -131,6 +153,7 @@ def open_spaces(config: SearchConfig, pool: ModelPool) -> list[Stage]:
             seed=config.mask_seed,
             dtype=config.models.dtype,
             vocabulary=config.models.vocabulary,
+            squared_norms=None if sizes is None else sizes.squared_norms,
         )
         for probe in space.probes():
             resolve_settings(probe, pool.layout)
@@ -138,6 +161,21 @@ def open_spaces(config: SearchConfig, pool: ModelPool) -> list[Stage]:
         found.append(Stage(space, min(until, 1.0)))
     found[-1] = replace(found[-1], until=1.0)  # shares add up to one but for rounding
     return found
+
+
+def write_predicted(run: Path, prefer: Mapping[str, float], file: Path) -> None:
+    """Write the recipe that a run's surrogates predict to be the best for some preferences."""
+    config = SearchConfig.from_dict(RunDirectory(run).read_config())
+    recipe = predicted_recipe(open_spaces(config, open_pool(config))[-1].space, read_surrogates(run), prefer)
+    try:
+        write_text(file, recipe.to_yaml())
+    except OSError as error:
+        raise WorkError(f"{file}: cannot be written: {error.strerror}") from None
+
+
+def open_pool(config: SearchConfig) -> ModelPool:
+    """Open base and experts of a configuration."""
+    return ModelPool.open(config.models.base, config.models.experts, vocabulary=config.models.vocabulary)
 
 
 def outcomes_of(directory: RunDirectory, data: Mapping[str, Any]) -> Path:

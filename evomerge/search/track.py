@@ -45,7 +45,9 @@ class Track:
         """Take in the outcomes of the block, one an item, in its order; `WorkError` if other weights answered."""
         assert self._block is not None
         if self.fingerprint not in (None, fingerprint):
-            raise WorkError(f"the same recipe built {self.fingerprint} and then {fingerprint}; a model file must have changed")
+            raise WorkError(
+                f"the same recipe built {self.fingerprint} and then {fingerprint}; a model file must have changed"
+            )
         self.fingerprint = fingerprint
         self.seconds += seconds
         for task, places in self._block.items():

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from evomerge.checkpoints import Checkpoint
 from evomerge.checkpoints.rows import MemorySource
 from evomerge.doctor import deltas
-from evomerge.doctor.deltas import KINDS, QUANTILES, Deltas, TensorPair, group_name, measure
+from evomerge.doctor.deltas import KINDS, QUANTILES, Deltas, TensorPair, kind_name, measure
 from evomerge.recipes.groups import OUTSIDE, PARTS
 from evomerge.zoo import model_path
 from tests.doctor.models import write_changed
@@ -171,6 +171,6 @@ def test_two_finite_numbers_too_far_apart_for_float32() -> None:
 
 
 def test_groups() -> None:
-    assert group_name("model.layers.3.mlp.up_proj.weight") == "layers.3.mlp"
-    assert group_name("model.embed_tokens.weight") == "embeddings"
+    assert kind_name("model.layers.3.mlp.up_proj.weight") == "mlp"
+    assert kind_name("model.embed_tokens.weight") == "embeddings"
     assert sorted(KINDS) == sorted((*PARTS, *OUTSIDE))

@@ -1,12 +1,37 @@
 """Optimizers by name."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from evomerge.errors import UsageError
-from evomerge.optimizers import CmaEs, RandomSearch, SobolSearch, Tpe, create, maximin
+from evomerge.optimizers import (
+    OPTIMIZERS,
+    CmaEs,
+    Gp,
+    NamedSampler,
+    Nsga2,
+    Nsga3,
+    RandomSearch,
+    SobolSearch,
+    Tpe,
+    create,
+    maximin,
+)
 from tests.optimizers.landscapes import box, goals
 
-KINDS = {"random": RandomSearch, "sobol": SobolSearch, "cmaes": CmaEs, "tpe": Tpe}
+KINDS = {
+    "random": RandomSearch,
+    "sobol": SobolSearch,
+    "cmaes": CmaEs,
+    "tpe": Tpe,
+    "gp": Gp,
+    "nsga2": Nsga2,
+    "nsga3": Nsga3,
+    "optuna": NamedSampler,
+}
+CONF = Path(__file__).parents[2] / "conf" / "optimizer"
 
 
 @pytest.mark.parametrize(("name", "kind"), KINDS.items())
@@ -17,8 +42,16 @@ def test_names(name, kind):
 
 
 def test_options_reach_the_optimizer():
-    assert len(create("cmaes", box(2), goals(), seed=0, population=12).ask(100)) == 12
+    assert create("cmaes", box(2), goals(), seed=0, population=12)._population == 12
     assert create("cmaes", box(2), goals(), seed=0, scalarization="maximin")._scalarize is maximin
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_every_optimizer_has_a_file_in_conf_that_builds_it(name):
+    data = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    assert set(data) == {"name", "scalarization", "options"}
+    assert data["name"] == name
+    create(name, box(12), goals(2), seed=0, scalarization=data["scalarization"], **data["options"])
 
 
 @pytest.mark.parametrize(
@@ -29,6 +62,7 @@ def test_options_reach_the_optimizer():
         ("cmaes", {"sigma": 0.2}, "did you mean 'sigma0'"),
         ("tpe", {"start": 3}, "did you mean 'startup'"),
         ("random", {"population": 3}, "optimizer random has no options; remove 'population'"),
+        ("optuna", {"sampler": "TPESampel"}, "did you mean 'TPESampler'"),
         ("tpe", {"scalarization": "sum"}, "unknown scalarization 'sum'"),
     ],
 )

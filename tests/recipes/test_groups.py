@@ -1,7 +1,7 @@
 import pytest
 
 from evomerge.errors import UsageError
-from evomerge.recipes.groups import Layout, Place, group_of, parse_group, place, value_at
+from evomerge.recipes.groups import Layout, Place, finest_group, group_of, parse_group, place, value_at
 
 LLAMA = [
     "model.embed_tokens.weight",
@@ -91,3 +91,14 @@ def test_bad_granularity(granularity):
 def test_a_group_of_its_own_must_exist():
     with pytest.raises(UsageError, match="cannot be a group of its own"):
         Layout.of(LLAMA).divide("global", own=("heads",))
+
+
+def test_the_outline_divides_as_the_whole_does():
+    layout = Layout.of(LLAMA)
+    assert len(layout.outline.tensors) == len({finest_group(tensor) for tensor in LLAMA}) == 18
+    assert layout.outline.layers == layout.layers
+    for granularity in ("global", "layer", 2):
+        for split in (False, True):
+            assert layout.outline.divide(granularity, split=split) == layout.divide(granularity, split=split)
+    assert finest_group("model.layers.3.mlp.up_proj.weight") == "layers.3.mlp"
+    assert finest_group("model.embed_tokens.weight") == "embeddings"

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from evomerge.reporting.front import hypervolume, knee, non_dominated, preferred
+from evomerge.reporting.front import hypervolume, knee, non_dominated, preferred, spread_out
 
 NAN = math.nan
 
@@ -124,3 +124,22 @@ def test_preferred_follows_the_weights():
 def test_weights_that_do_not_fit(weights):
     with pytest.raises(ValueError, match="weights"):
         preferred([[1, 0], [0, 1]], weights)
+
+
+def test_spread_out_takes_what_adds_most():
+    points = [[0.9, 0.1], [0.5, 0.5], [0.52, 0.52], [0.1, 0.9], [-1, 3], [0.52, 0.52]]
+    assert spread_out(points, [0, 0], 9) == [2, 0, 3]
+    assert spread_out(points, [0, 0], 2) == [2, 0]
+    assert spread_out(points, [0, 0], 0) == []
+    assert spread_out([], [0, 0], 3) == []
+    assert spread_out([[-1, -1]], [0, 0], 3) == []
+
+
+@pytest.mark.parametrize("m", [1, 2, 3])
+def test_spread_out_is_greedy(m):
+    points = sphere(np.random.default_rng(m), 12, m)
+    taken = spread_out(points, np.zeros(m), 4)
+    for step in range(len(taken)):
+        reached = hypervolume(points[taken[: step + 1]], np.zeros(m))
+        others = [hypervolume(points[[*taken[:step], i]], np.zeros(m)) for i in range(12)]
+        assert reached == pytest.approx(max(others))

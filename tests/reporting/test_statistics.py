@@ -309,3 +309,24 @@ def test_holm_is_the_published_procedure():
     assert holm([0.6, 0.7]) == [1.0, 1.0]
     assert holm([0.2]) == [0.2]
     assert holm([]) == []
+
+
+# ---- weights -------------------------------------------------------------------------------------------------------
+
+
+def test_weights_of_tasks():
+    rng = np.random.default_rng(9)
+    scores = {task: (rng.random(60) < 0.6).astype(float) for task in "xyz"}
+    even = mean_normalised(scores, ANCHORS)
+    assert mean_normalised(scores, ANCHORS, weights=dict.fromkeys("xyz", 3.0)) == even
+    only = mean_normalised(scores, ANCHORS, weights={"x": 2.0, "y": 0.0, "z": 0.0})
+    assert only == mean_normalised({"x": scores["x"]}, ANCHORS)
+    alone = {task: mean_normalised({task: values}, ANCHORS) for task, values in scores.items()}
+    twice = mean_normalised(scores, ANCHORS, weights={"x": 2.0, "y": 1.0, "z": 1.0})
+    assert twice.mean == pytest.approx((2 * alone["x"].mean + alone["y"].mean + alone["z"].mean) / 4)
+    pairs = {task: (values, 1 - values) for task, values in scores.items()}
+    weighted = normalised_difference(pairs, ANCHORS, weights={"x": 1.0, "y": 0.0, "z": 0.0})
+    assert weighted.mean == pytest.approx(normalised_difference({"x": pairs["x"]}, ANCHORS).mean)
+    for wrong in ({"x": 0.0, "y": 0.0, "z": 0.0}, {"x": -1.0, "y": 1.0, "z": 1.0}):
+        with pytest.raises(ValueError, match="weights"):
+            mean_normalised(scores, ANCHORS, weights=wrong)

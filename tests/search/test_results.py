@@ -1,4 +1,5 @@
-from evomerge.search.results import best_parent, front_row, gain_of
+from evomerge.search.fronts import front_row
+from evomerge.search.results import best_parent, estimates, gain_of
 from tests.search.records import answers, record
 
 PARENT, BETTER = answers(5, wrong=2, cut=3), answers(5, wrong=2) + answers(3)
@@ -46,7 +47,7 @@ def test_parents_have_no_gain_and_merges_have():
 
 def test_a_row_of_the_front_has_health_and_gain_on_every_split():
     record = run()
-    row = front_row(record, record.trials[5])["scores"]
+    row = front_row(record, record.trials[5], estimates(record)[5])["scores"]
     assert row["search"]["a"]["health"] == {"items": 10, "truncated": 0, "empty": 0, "looping": 0, "misshapen": 0}
     assert row["selection"]["a"]["gain"] == {
         "parent": "y",
@@ -56,5 +57,5 @@ def test_a_row_of_the_front_has_health_and_gain_on_every_split():
         "explained_by_health": True,
     }
     assert row["selection"]["b"]["gain"]["explained_by_health"] is False
-    expert = front_row(record, record.trials[1])["scores"]["search"]["a"]
+    expert = front_row(record, record.trials[1], estimates(record)[1])["scores"]["search"]["a"]
     assert (expert["health"]["truncated"], expert["gain"]) == (0.3, None)

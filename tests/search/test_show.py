@@ -1,9 +1,14 @@
 """`evomerge front` on run directories that are written by hand; on real runs in test_runs.py."""
 
+import json
+
 from evomerge.evaluation.types import Outcome
 from evomerge.search.columns import FLAG_LINE, RATES_LINE
+from evomerge.search.config import Selection
+from evomerge.search.ledger import LEDGER_VERSION
 from evomerge.search.show import front_json, front_table
 from tests.search.records import answers, write_run
+from tests.search.test_finalists import run, select
 from tests.search.test_results import BETTER, PARENT, WEAK
 
 
@@ -34,7 +39,7 @@ def test_flags_on_search_and_on_selection_are_told_apart(tmp_path, capsys):
 
 def test_a_sound_run_needs_no_explanation(tmp_path, capsys):
     shown = lines(capsys, *(model(answers(n, wrong=10 - n)) for n in (1, 5, 1, 2, 2, 7)), path=tmp_path)
-    assert shown[-1].startswith("Scores on the search split")
+    assert shown[-1].startswith("search said")
     assert not any("†" in line or "/" in line for line in shown)
 
 
@@ -52,7 +57,40 @@ def test_the_front_as_data(tmp_path):
     data = front_json(run, {})
     (member,) = data["members"]
     score = member["scores"]["search"]["a"]
-    assert (data["version"], member["number"]) == (2, 5)
+    assert (data["version"], member["number"]) == (3, 5)
     assert score["gain"]["parent"] == "x"
     assert score["gain"]["explained_by_health"] is True
     assert score["health"]["truncated"] == 0.0
+
+
+def write(path, found):
+    """Write a record as a ledger."""
+    lines = [{"event": "begin", "version": LEDGER_VERSION}]
+    for trial in found.trials.values():
+        lines.append(trial.ask_event())
+        for split, scores in trial.scores.items():
+            plain = {task: score.to_dict() for task, score in scores.items()}
+            tell = {"event": "tell", "number": trial.number, "split": split, "scores": plain}
+            lines.append({**tell, "fingerprint": "0", "seconds": 1.0})
+    (path / "ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_every_kind_stands_in_the_table(tmp_path, capsys):
+    found = run((28, 26), (22, 22), (20, 20), (21, 21), random=[(15, 15), (12, 12)], untuned=[(9, 9)])
+    write(tmp_path, found)
+    front_table(tmp_path, {})
+    before = capsys.readouterr().out
+    select(found, Selection(2, 1, 2), random_7=(14, 14), candidate_8=(30, 30), average=(14, 14))
+    write(tmp_path, found)
+    front_table(tmp_path, {})
+    after = capsys.readouterr().out
+    for shown in (before, after):
+        firsts = [line.split("  ")[0].strip() for line in shown.splitlines()]
+        assert firsts[3:10] == ["base", "x", "y", "average", "arithmetic 0.5", "untuned 5", "best random of 2"]
+        assert not any("random 6" in line or "random 7" in line for line in firsts)
+    assert "Front on the" not in before
+    assert "Front on the selection split (1 of its 1 members): hypervolume" in after
+    (best,) = [line for line in after.splitlines() if "*" in line]
+    raw, said = 100 * 28 / 40, float(best.split()[3])
+    assert said < raw, "shrunk"
+    assert "[" in best, "an interval on selection"

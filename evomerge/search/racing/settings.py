@@ -39,6 +39,7 @@ class RacingSettings:
     estimate: str = "paired"
 
     def __post_init__(self) -> None:
+        """Check the values."""
         for name, value in (("first", self.first), ("references", self.references)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UsageError(f"racing.{name}: {value!r} must be a whole number of at least 1")

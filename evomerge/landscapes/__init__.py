@@ -1,0 +1,22 @@
+"""Landscapes: test problems for optimizers and races, with known optima and fronts."""
+
+from evomerge.landscapes.items import Thresholds, Traits
+from evomerge.landscapes.landscape import Landscape, Sample
+from evomerge.landscapes.recorded import GridLandscape, LayeredLandscape
+from evomerge.landscapes.registry import RECORDED, SYNTHETIC, landscape
+from evomerge.landscapes.solve import Solution
+from evomerge.landscapes.synthetic import MergeLandscape
+
+__all__ = [
+    "RECORDED",
+    "SYNTHETIC",
+    "GridLandscape",
+    "Landscape",
+    "LayeredLandscape",
+    "MergeLandscape",
+    "Sample",
+    "Solution",
+    "Thresholds",
+    "Traits",
+    "landscape",
+]

@@ -1,0 +1,258 @@
+"""Optuna's samplers by name: TPE, a Gaussian process, NSGA-II and NSGA-III with their own options, and any other one.
+
+This file knows which sampler is which and what it can do; how a sampler is asked and told is the adapter's business.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+
+from evomerge.errors import UsageError, nearest, refuse_unknown
+from evomerge.optimizers.base import Objective
+from evomerge.optimizers.optuna_adapter import OptunaOptimizer, quiet
+from evomerge.optimizers.scalarization import Scalarization, weighted_sum
+from evomerge.recipes import Dimension
+
+
+class Tpe(OptunaOptimizer):
+    """The tree-structured Parzen estimator (Bergstra et al. 2011; multivariate: Falkner et al. 2018).
+
+    Points being scored count as bad ones (constant liar), so that parallel proposals keep apart. Several objectives are
+    searched as a front (Ozaki et al. 2022). Where methods differ in their parameters, each set of parameters that occur
+    together has a model of its own (Optuna's `group`), and a trial holds those of its method only.
+
+    Args:
+        dimensions, objectives, seed, first_number: as in `Optimizer`.
+        scalarization: joins several objectives where `front` is false.
+        front: search several objectives as a front.
+        startup: points drawn at random before the model is used; starting points count.
+        candidates: draws among which the model chooses each proposal.
+    """
+
+    def __init__(
+        self,
+        dimensions: Sequence[Dimension],
+        objectives: Sequence[Objective],
+        *,
+        seed: int,
+        first_number: int = 0,
+        scalarization: Scalarization = weighted_sum,
+        front: bool = True,
+        startup: int = 10,
+        candidates: int = 24,
+    ) -> None:
+        _whole("tpe", startup=(startup, 0), candidates=(candidates, 1))
+        conditional = any(dimension.methods for dimension in dimensions)
+
+        def sampler(seed: int) -> optuna.samplers.BaseSampler:
+            return optuna.samplers.TPESampler(
+                n_startup_trials=startup,
+                n_ei_candidates=candidates,
+                seed=seed,
+                multivariate=True,
+                group=conditional,
+                constant_liar=True,
+            )
+
+        super().__init__(
+            dimensions,
+            objectives,
+            seed=seed,
+            first_number=first_number,
+            sampler=sampler,
+            scalarization=_joined("tpe", front, scalarization),
+            conditional=conditional,
+        )
+
+
+class Gp(OptunaOptimizer):
+    """Bayesian optimization with a Gaussian process (Optuna's `GPSampler`): Matern 5/2, one length a dimension.
+
+    Each proposal maximises the log expected improvement (Ament et al. 2023) or, with several objectives, the log
+    expected hypervolume improvement, times the probability that all floors are kept; points being scored are averaged
+    over (q-batch). It takes a tenth of a second to seconds a proposal, growing with dimensions and points.
+
+    Args:
+        dimensions, objectives, seed, first_number: as in `Optimizer`.
+        scalarization: joins several objectives where `front` is false.
+        front: search several objectives as a front.
+        startup: points drawn at random before the model is used; starting points count.
+    """
+
+    def __init__(
+        self,
+        dimensions: Sequence[Dimension],
+        objectives: Sequence[Objective],
+        *,
+        seed: int,
+        first_number: int = 0,
+        scalarization: Scalarization = weighted_sum,
+        front: bool = True,
+        startup: int = 10,
+    ) -> None:
+        _whole("gp", startup=(startup, 1))
+
+        def sampler(seed: int) -> optuna.samplers.BaseSampler:
+            return optuna.samplers.GPSampler(n_startup_trials=startup, seed=seed, warn_independent_sampling=False)
+
+        super().__init__(
+            dimensions,
+            objectives,
+            seed=seed,
+            first_number=first_number,
+            sampler=sampler,
+            scalarization=_joined("gp", front, scalarization),
+        )
+
+
+class Nsga2(OptunaOptimizer):
+    """NSGA-II (Deb et al. 2002): a population, sorted by domination and then by how alone its members are.
+
+    Children by simulated binary crossover and polynomial mutation, as in the paper. Starting points are members of the
+    first population. It never waits: a generation begins when as many results of the last one are in.
+
+    Args:
+        dimensions, objectives, seed, first_number: as in `Optimizer`.
+        population: members of a population.
+        crossover: probability that a child has two parents.
+        mutation: probability that a coordinate of a child mutates; None: one over the number of dimensions.
+    """
+
+    def __init__(
+        self,
+        dimensions: Sequence[Dimension],
+        objectives: Sequence[Objective],
+        *,
+        seed: int,
+        first_number: int = 0,
+        population: int = 20,
+        crossover: float = 0.9,
+        mutation: float | None = None,
+    ) -> None:
+        sampler = optuna.samplers.NSGAIISampler(**_genetic("nsga2", seed, population, crossover, mutation))
+        super().__init__(dimensions, objectives, seed=seed, first_number=first_number, sampler=sampler)
+
+
+class Nsga3(OptunaOptimizer):
+    """NSGA-III (Deb and Jain 2014): NSGA-II that spreads its population along reference directions.
+
+    Made for three objectives or more.
+
+    Args:
+        dimensions, objectives, seed, first_number, population, crossover, mutation: as in `Nsga2`.
+        divisions: parts into which each axis of the reference directions is cut.
+    """
+
+    def __init__(
+        self,
+        dimensions: Sequence[Dimension],
+        objectives: Sequence[Objective],
+        *,
+        seed: int,
+        first_number: int = 0,
+        population: int = 20,
+        crossover: float = 0.9,
+        mutation: float | None = None,
+        divisions: int = 3,
+    ) -> None:
+        _whole("nsga3", divisions=(divisions, 1))
+        arguments = _genetic("nsga3", seed, population, crossover, mutation)
+        with quiet():  # Optuna calls it experimental
+            sampler = optuna.samplers.NSGAIIISampler(**arguments, dividing_parameter=divisions)
+        super().__init__(dimensions, objectives, seed=seed, first_number=first_number, sampler=sampler)
+
+
+class NamedSampler(OptunaOptimizer):
+    """Any sampler class of `optuna.samplers`, by its name and with plain arguments.
+
+    Args:
+        dimensions, objectives, seed, first_number: as in `Optimizer`.
+        scalarization: joins several objectives where `front` is false.
+        front: search several objectives as a front; samplers that know one only need false.
+        sampler: name of the class.
+        arguments: its keyword arguments: numbers, texts, truth values, lists and mappings of those. `seed` is set from
+            the run's seed.
+
+    Raises `UsageError` for a name that is no sampler there and for arguments that it does not take.
+    """
+
+    def __init__(
+        self,
+        dimensions: Sequence[Dimension],
+        objectives: Sequence[Objective],
+        *,
+        seed: int,
+        first_number: int = 0,
+        scalarization: Scalarization = weighted_sum,
+        front: bool = True,
+        sampler: str = "TPESampler",
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            dimensions,
+            objectives,
+            seed=seed,
+            first_number=first_number,
+            sampler=_by_name(sampler, dict(arguments or {}), seed),
+            scalarization=_joined("optuna", front, scalarization),
+        )
+
+
+def _by_name(name: str, arguments: dict[str, Any], seed: int) -> optuna.samplers.BaseSampler:
+    known = {
+        key: value
+        for key in optuna.samplers.__all__
+        if inspect.isclass(value := getattr(optuna.samplers, key)) and not inspect.isabstract(value)
+    }
+    if name not in known:
+        raise UsageError(f"optimizer optuna: unknown sampler {name!r}; {nearest(str(name), known)}")
+    parameters = inspect.signature(known[name]).parameters
+    refuse_unknown(arguments, [key for key in parameters if key != "seed"], f"optimizer optuna: {name}")
+    if "seed" in parameters:
+        arguments["seed"] = _bits32(seed)
+    if "warn_independent_sampling" in parameters:
+        arguments.setdefault("warn_independent_sampling", False)
+    try:
+        with quiet():
+            made: optuna.samplers.BaseSampler = known[name](**arguments)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"optimizer optuna: {name} refuses its arguments: {error}") from error
+    return made
+
+
+def _genetic(name: str, seed: int, population: int, crossover: float, mutation: float | None) -> dict[str, Any]:
+    _whole(name, population=(population, 4))
+    for key, value in (("crossover", crossover), ("mutation", mutation)):
+        if value is not None and (isinstance(value, bool) or not 0.0 <= value <= 1.0):
+            raise UsageError(f"optimizer {name}: {key} {value!r} must lie between 0 and 1")
+    with quiet():  # Optuna calls polynomial mutation experimental
+        operators = optuna.samplers.nsgaii.SBXCrossover(), optuna.samplers.nsgaii.PolynomialMutation()
+    return {
+        "population_size": population,
+        "crossover": operators[0],
+        "crossover_prob": crossover,
+        "mutation": operators[1],
+        "mutation_prob": mutation,
+        "seed": _bits32(seed),
+    }
+
+
+def _bits32(seed: int) -> int:
+    """Return a seed that Optuna takes."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0])
+
+
+def _joined(name: str, front: bool, scalarization: Scalarization) -> Scalarization | None:
+    if not isinstance(front, bool):
+        raise UsageError(f"optimizer {name}: front: write true or false, not {front!r}")
+    return None if front else scalarization
+
+
+def _whole(name: str, **options: tuple[int, int]) -> None:
+    """Check that options are whole numbers not below the second number given with each."""
+    for key, (value, least) in options.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise UsageError(f"optimizer {name}: {key} {value!r} must be a whole number >= {least}")
