@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evomerge.landscapes.items import Thresholds, Vector
-from evomerge.landscapes.solve import Solution, best, pareto
+from evomerge.landscapes.solve import Front, Solution, best, pareto
 from evomerge.optimizers import Objective, Result
 from evomerge.recipes import Dimension
 from evomerge.reporting.front import hypervolume
@@ -114,8 +114,8 @@ class Landscape(ABC):
         return (self.means(points) - low) / (high - low)
 
     @cached_property
-    def front(self) -> Solution:
-        """The true front above the base: points, and their gains, no one dominated by another."""
+    def front(self) -> Front:
+        """The true front above the base: points, and their gains, no one dominated by another, and its volume."""
         return pareto(self.gains, len(self.dimensions), len(self.tasks), starts=list(self.baselines.values()))
 
     @cached_property
@@ -132,11 +132,7 @@ class Landscape(ABC):
 
     def volume(self, points: ArrayLike) -> float:
         """Return the hypervolume of the true gains of points, above the base, as a share of the true front's."""
-        return hypervolume(self.gains(points), np.zeros(len(self.tasks))) / self._front_volume
-
-    @cached_property
-    def _front_volume(self) -> float:
-        return hypervolume(self.front.gains, np.zeros(len(self.tasks)))
+        return hypervolume(self.gains(points), np.zeros(len(self.tasks))) / self.front.volume
 
     @cached_property
     def _anchors(self) -> tuple[Vector, Vector]:

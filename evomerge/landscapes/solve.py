@@ -4,8 +4,8 @@ Exact up to rounding wherever every objective is a rising function of a concave 
 global one exists); elsewhere as good as the points that it starts from. This file knows nothing about landscapes.
 """
 
-import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +19,12 @@ from evomerge.reporting.front import non_dominated
 Gains = Callable[[ArrayLike], Vector]
 
 STEP = 1e-6
-#: Parts into which the simplex of directions is cut, by the number of objectives: 1, 33, 91, 120 directions.
-PARTS = {1: 1, 2: 32, 3: 12, 4: 7}
+#: Directions in which the front is sought, by the number of objectives (besides those to its ends).
+DIRECTIONS = {2: 64, 3: 128, 4: 256}
 #: Points of a Sobol sequence among which the search for a start begins.
 POOL = 2**12
-#: Directions keep so far from the sides of the simplex, in parts; weight of the sum of gains.
-INSIDE, SUM = 0.02, 1e-4
+#: Share of the other objectives in a direction to an end of the front; weight of the sum of gains.
+INSIDE, SUM = 0.01, 1e-4
 
 
 @dataclass(frozen=True)
@@ -35,23 +35,35 @@ class Solution:
     gains: Vector
 
 
-def pareto(gains: Gains, dimensions: int, tasks: int, *, starts: Sequence[Sequence[float]]) -> Solution:
+@dataclass(frozen=True)
+class Front(Solution):
+    """A front of which the points are a selection; `volume` is the hypervolume above zero of the whole front."""
+
+    volume: float
+
+
+def pareto(gains: Gains, dimensions: int, tasks: int, *, starts: ArrayLike) -> Front:
     """Return the front above zero: for each of many directions the point that goes farthest along it.
 
     For a direction d (shares of the objectives, adding up to 1) that is the largest v with gains >= v d in all
     objectives, found by sequential quadratic programming; of equal ones that with the largest gains in sum (augmented
-    Chebyshev scalarization, Steuer and Choo 1983).
+    Chebyshev scalarization, Steuer and Choo 1983). The volume below the front is an integral over directions,
+    E[v(d)^m] / m! for m objectives and d uniform on the simplex (Deng and Zhang 2019), so its error is that of v at
+    some hundred directions, and far less than what is missing between as many points.
 
     Args:
         gains: points (n, dimensions) -> (n, tasks).
-        dimensions, tasks: their numbers.
+        dimensions, tasks: their numbers; at most four tasks.
         starts: points to begin with, besides a Sobol sequence.
     """
-    parts = PARTS[tasks]
-    lattice = [cut for cut in itertools.product(range(parts + 1), repeat=tasks) if sum(cut) == parts]
-    points = np.vstack([starts, qmc.Sobol(dimensions, rng=np.random.default_rng(0)).random(POOL)])
+    if tasks == 1:
+        top = best(gains, dimensions, starts=starts)
+        return Front(top.points, top.gains, float(top.gains[0, 0]))
+    cuts = np.sort(qmc.Sobol(tasks - 1, rng=np.random.default_rng(0)).random(DIRECTIONS[tasks]), axis=1)
+    uniform = np.diff(cuts, axis=1, prepend=0.0, append=1.0) + 1e-9
+    directions = np.vstack([np.full((tasks, tasks), INSIDE) + np.eye(tasks) * (1 - tasks * INSIDE), uniform])
+    points = np.vstack([np.asarray(starts), qmc.Sobol(dimensions, rng=np.random.default_rng(0)).random(POOL)])
     values = gains(points)
-    directions = (np.array(lattice) + INSIDE) / (parts + INSIDE * tasks)
     for direction in directions:
         start = points[_reach(values, direction).argmax()]
         found = _farthest(gains, start, direction)
@@ -59,12 +71,14 @@ def pareto(gains: Gains, dimensions: int, tasks: int, *, starts: Sequence[Sequen
     solved = np.arange(len(points) - len(directions), len(points))
     solved = solved[(values[solved] >= 0).all(axis=1)]
     kept = solved[undominated(values[solved])]
-    return Solution(points[kept], values[kept])
+    reached = [max(float((values / direction).min(axis=1).max()), 0.0) for direction in uniform]
+    volume = float(np.mean(np.power(reached, tasks))) / math.factorial(tasks)
+    return Front(points[kept], values[kept], volume)
 
 
-def best(gains: Gains, dimensions: int, *, starts: Sequence[Sequence[float]], polished: int = 8) -> Solution:
+def best(gains: Gains, dimensions: int, *, starts: ArrayLike, polished: int = 8) -> Solution:
     """Return the point with the largest mean of gains: the best few of many points are climbed from (L-BFGS-B)."""
-    points = np.vstack([starts, qmc.Sobol(dimensions, rng=np.random.default_rng(0)).random(POOL)])
+    points = np.vstack([np.asarray(starts), qmc.Sobol(dimensions, rng=np.random.default_rng(0)).random(POOL)])
     order = np.argsort(-gains(points).mean(axis=1), kind="stable")[:polished]
 
     def cost(x: Vector) -> tuple[float, Vector]:

@@ -45,6 +45,22 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
     return _volume(above) if len(above) else 0.0
 
 
+def hypervolumes(points: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
+    """Return `hypervolume` of many small sets of points at once.
+
+    Args:
+        points: shape (sets, n, m); some twenty points and up to five objectives.
+        reference: shape (m,).
+
+    Returns shape (sets,).
+    """
+    data, corner = np.asarray(points, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    if data.ndim != 3 or 0 in data.shape or corner.shape != data.shape[2:]:
+        raise ValueError(f"a reference of shape {corner.shape} for sets of points of shape {data.shape}")
+    above = data - corner
+    return _volumes(np.where((above > 0).all(axis=2, keepdims=True), above, 0.0))  # a comparison with NaN is false
+
+
 def knee(points: ArrayLike) -> int:
     """Return the index of the front's knee: the point farthest out from the plane through its ends (Das 1999).
 
@@ -133,3 +149,18 @@ def _volume(points: Points) -> float:
         if slab > 0:
             total += slab * _volume(kept)
     return float(total)
+
+
+def _volumes(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the volume between the origin and each set of points with coordinates >= 0, shape (sets, n, m)."""
+    if points.shape[2] == 1:
+        return np.asarray(points[:, :, 0].max(axis=1), dtype=np.float64)
+    order = np.argsort(-points[:, :, -1], axis=1, kind="stable")
+    points = np.take_along_axis(points, order[:, :, None], axis=1)
+    thickness = -np.diff(points[:, :, -1], axis=1, append=0.0)
+    if points.shape[2] == 2:
+        return np.asarray((thickness * np.maximum.accumulate(points[:, :, 0], axis=1)).sum(axis=1), dtype=np.float64)
+    total = np.zeros(len(points))
+    for i in range(points.shape[1]):
+        total += thickness[:, i] * _volumes(points[:, : i + 1, :-1])
+    return total

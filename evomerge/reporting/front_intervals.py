@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evomerge.reporting.front import hypervolume, non_dominated
+from evomerge.reporting.front import hypervolumes
 from evomerge.reporting.statistics import LEVEL, Anchors, Difference, Interval
 
 Array = NDArray[np.float64]
@@ -89,8 +89,10 @@ def membership(
     rng = np.random.default_rng(seed)
     means = np.stack([_draw_means([values], rng, resamples)[0] for values in tasks.values()], axis=2)
     lowest = np.array([(floors or {}).get(task, -np.inf) for task in tasks])
-    met: NDArray[np.bool_] = np.all(means >= lowest, axis=2)
-    on = [non_dominated(np.where(ok[:, None], points, np.nan)) for points, ok in zip(means, met, strict=True)]
+    means = np.where((means >= lowest).all(axis=2, keepdims=True), means, -np.inf)
+    ours, others = means[:, :, None, :], means[:, None, :, :]
+    beats = np.all(others >= ours, axis=3) & np.any(others > ours, axis=3)
+    on = ~np.any(beats, axis=2) & np.isfinite(means[:, :, 0])
     return [float(share) for share in np.mean(on, axis=0)]
 
 
@@ -109,12 +111,12 @@ def _drawn(
     scale = np.where(span > 0, span, 1.0)
     lowest = np.array([floors.get(task, -np.inf) for task in tasks])
 
-    def volume(points: Array) -> float:
-        return hypervolume((points[(points >= lowest).all(axis=1)] - low) / scale, np.zeros(len(tasks)))
+    def volumes(points: Array) -> Array:
+        met = (points >= lowest).all(axis=2, keepdims=True)
+        return hypervolumes(np.where(met, (points - low) / scale, 0.0), np.zeros(len(tasks)))
 
-    draws = [np.stack([of_task[i] for of_task in by_task], axis=2) for i in range(len(fronts))]
-    volumes = np.array([[volume(draw[r]) for draw in draws] for r in range(resamples)])
-    return [volume(points) for points in observed], volumes
+    draws = [volumes(np.stack([of_task[i] for of_task in by_task], axis=2)) for i in range(len(fronts))]
+    return [float(volumes(points[None])[0]) for points in observed], np.stack(draws, axis=1)
 
 
 def _draw_means(fronts: Sequence[Array], rng: np.random.Generator, resamples: int) -> list[Array]:

@@ -26,8 +26,8 @@ RATES_LINE = (
     "was asked for); a task without this column has none."
 )
 SEARCH_SAID = (
-    "search said: mean normalised on the search split, ± one standard error; that of candidates and random points is "
-    "shrunk, the best of many being lucky too."
+    "search said: mean normalised on the search split, ± one standard error. There, scores of candidates and random "
+    "points are shrunk, which takes out most of the luck of the best of many."
 )
 
 

@@ -62,7 +62,8 @@ class Watch:
         if done <= self._resumed and split == "search":
             return  # from an earlier start
         scores = "  ".join(f"{task} {_short(score)}" for task, score in trial.scores[split].items())  # type: ignore[index]
-        anchored = all("search" in t.scores for t in record.of_kind("base", "expert"))
+        # the scale is known when base and all experts are, which come before all others
+        anchored = any(t.kind not in ("base", "expert") for t in record.trials.values())
         note = ""
         if anchored and trial.kind != "base" and split in ("search", "selection"):
             note = f"  mean normalised {mean_normalised(record, trial, split):5.2f}"  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ refused before a model is loaded.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +50,7 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     if config.workers.memory not in ("auto", *MEMORIES):
         raise UsageError(f"workers.memory: {config.workers.memory!r} is none of auto, {', '.join(MEMORIES)}")
     pool = open_pool(config)
-    sizes = measure_sizes(pool) if config.space.get("importance", True) else None
+    sizes = measure_sizes(pool, threads=os.cpu_count() or 1) if config.space.get("importance", True) else None
     spaces = open_spaces(config, pool, sizes)
     tasks = load_tasks(config.tasks, split_seed=config.evaluation.split_seed, chat=load_chat(config.tasks, pool))
     items = {split: pick_items(tasks, split, getattr(config.items, split)) for split in SPLITS}
@@ -73,14 +74,16 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     planned = None if config.budget.candidates is None else len(starting) + config.budget.candidates
     watch = Watch(planned)
 
+    shares = [task for task in tasks if tasks[task].metric in SHARES]
+    floors = {task: config.objectives[task]["floor"] for task in shares if task in config.objectives}
     for line in advise(
         [stage.space for stage in spaces],
         optimizer=config.optimizer.name,
         options=config.optimizer.options,
         candidates=config.budget.candidates,
         shares=[stage.share for stage in stages(config.space)],
-        items={task: len(ids) for task, ids in items["search"].items() if tasks[task].metric in SHARES},
-        floors={task: goal["floor"] for task, goal in config.objectives.items() if goal["floor"] is not None},
+        items={task: len(items["search"][task]) for task in shares},
+        floors={task: floor for task, floor in floors.items() if floor is not None},
         drop_rate_limits=None if sizes is None else sizes.drop_rate_limits,
     ):
         watch.say(f"advice: {line}")

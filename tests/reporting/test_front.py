@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from evomerge.reporting.front import hypervolume, knee, non_dominated, preferred, spread_out
+from evomerge.reporting.front import hypervolume, hypervolumes, knee, non_dominated, preferred, spread_out
 
 NAN = math.nan
 
@@ -143,3 +143,19 @@ def test_spread_out_is_greedy(m):
         reached = hypervolume(points[taken[: step + 1]], np.zeros(m))
         others = [hypervolume(points[[*taken[:step], i]], np.zeros(m)) for i in range(12)]
         assert reached == pytest.approx(max(others))
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4, 5])
+def test_many_hypervolumes_at_once(m):
+    rng = np.random.default_rng(m)
+    sets = np.round(rng.normal(0.4, 0.5, (20, 9, m)), 1)  # ties, duplicates, points outside
+    sets[0] = -1.0
+    sets[1, 3, 0] = NAN
+    reference = np.full(m, 0.1)
+    assert hypervolumes(sets, reference) == pytest.approx([hypervolume(points, reference) for points in sets])
+
+
+def test_many_hypervolumes_of_wrong_shapes():
+    for points, reference in (([[1.0]], [0.0]), ([[[1.0, 2.0]]], [0.0]), (np.empty((2, 0, 1)), [0.0])):
+        with pytest.raises(ValueError, match="shape"):
+            hypervolumes(points, reference)

@@ -30,22 +30,25 @@ def searches(bench, count):
 
 
 def test_the_search_flatters_and_the_report_does_not(bench):
-    rows = searches(bench, 24)
-    maximum, report = np.array([row["maximum"] for row in rows]), np.array([row["joined_error"] for row in rows])
-    assert maximum.mean() > 3 * maximum.std() / np.sqrt(24)
-    assert abs(report.mean()) < 3 * report.std() / np.sqrt(24)
+    rows = searches(bench, 12)
+    maximum, report = (
+        np.array([row["maximum"] for row in rows]),
+        np.array([np.mean(row["joined_error"]) for row in rows]),
+    )
+    assert maximum.mean() > 2 * maximum.std() / np.sqrt(12)
+    assert abs(report.mean()) < 3 * report.std() / np.sqrt(12)
     assert abs(np.mean([row["shrunk"] for row in rows])) < 0.7 * maximum.mean()
-    assert sum(row["joined_covered"] for row in rows) >= 20
-    assert bench.summarise(rows)["searches"] == 24
+    assert np.mean([row["joined_covered"] for row in rows]) >= 0.85
+    assert bench.summarise(rows)["searches"] == 12
 
 
 @pytest.mark.slow
 def test_the_intervals_of_the_report_hold_the_truth(bench):
     rows = searches(bench, 400)
-    errors = np.array([row["joined_error"] for row in rows])
+    errors = np.array([np.mean(row["joined_error"]) for row in rows])
     assert abs(errors.mean()) < 3 * errors.std() / np.sqrt(len(errors))
     for key in ("covered", "joined_covered"):
-        assert 0.92 <= np.mean([np.mean(row[key]) for row in rows]) <= 0.98
+        assert 0.94 <= np.mean([np.mean(row[key]) for row in rows]) <= 0.965
     fronts = [row for row in rows if "front_covered" in row]
     assert 0.85 <= np.mean([row["front_covered"] for row in fronts]) <= 1.0
     assert abs(np.mean([row["front_error"] for row in fronts])) < np.mean([row["front_plain_error"] for row in fronts])

@@ -92,7 +92,8 @@ def predicted_front(
         return inside(landscape, peaks(landscape, int(kept[0]), np.vstack([known, others])))
     known = landscape.points[_ranks(scores(landscape.points), limits(landscape.points))]
     size = max(len(directions), 20)
-    first = [known[: size // 3]] + ([] if starts is None else [starts[: size // 2]])
+    ends = inside(landscape, np.vstack([peaks(landscape, int(j), known[:2]) for j in kept]))
+    first = [ends, known[: size // 3]] + ([] if starts is None else [starts[: size // 2]])
     count = sum(map(len, first))
     first.append(lower + (upper - lower) * rng.random((max(size - count, 0), len(lower))))
     problem = _problem(lambda x: (-scores(x), limits(x)), lower, upper, len(kept))
@@ -100,7 +101,7 @@ def predicted_front(
         algorithm = NSGA3(directions, pop_size=size, sampling=np.clip(np.vstack(first), lower, upper))
         found = evolve(problem, algorithm, ("n_gen", generations), seed=seed % 2**32, verbose=False)
     population = np.clip(np.atleast_2d(found.pop.get("X")).astype(float), lower, upper)
-    return inside(landscape, population)
+    return inside(landscape, np.vstack([population, ends]))
 
 
 def peaks(landscape: Landscape, objective: int, starts: Array) -> Array:

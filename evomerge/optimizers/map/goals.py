@@ -25,6 +25,8 @@ Array = npt.NDArray[np.float64]
 DRAWS = 16
 #: Of a score below the reference, so that there is a slope to climb even where no point is above it.
 _BELOW = 1e-3
+#: Of the expected utility itself, next to its improvement.
+_LEAST = 1e-9
 
 
 class Goal(Protocol):
@@ -98,10 +100,13 @@ def shortfalls(objectives: Sequence[Objective], values: Array) -> Array:
 
 
 def gains(goal: Goal, best: Array, draws: Array) -> Array:
-    """Return the expected improvement of each candidate over the best utilities (k,); draws are (s, n, m)."""
+    """Return the expected improvement of each candidate over the best utilities (k,); draws are (s, n, m).
+
+    Where nothing improves on the best any more, the expected utilities themselves decide.
+    """
     s, n, m = draws.shape
     found = goal.utilities(draws.reshape(s * n, m)).reshape(s, n, -1)
-    return np.asarray(np.maximum(found - best, 0.0).mean(axis=(0, 2)))
+    return np.asarray((np.maximum(found - best, 0.0) + _LEAST * found).mean(axis=(0, 2)))
 
 
 @lru_cache(maxsize=8)

@@ -94,7 +94,7 @@ class Surrogate:
         responses, weights = warp.bend(kind, values, errors, items)
         if kind == "logit":
             # A lucky score of nearly 0 or 1 would get a small weight of its own making: weights are those of the fit.
-            first = ridge.fit(terms, responses, weights, penalty, strength)
+            first = ridge.fit(terms, responses, weights, penalty)
             p = warp.unbend(kind, np.clip(first.mean(terms), responses.min(), responses.max()))
             q = warp.unbend(kind, responses)
             weights = weights * (p * (1.0 - p)) / (q * (1.0 - q))

@@ -140,7 +140,7 @@ class Surrogates:
         Raises `UsageError` for an unknown objective, a negative weight, or none above 0.
         """
         weights = self._weights(preference)
-        pool = predicted_front(self, weights=weights, seed=seed, generations=100)
+        pool = predicted_front(self, weights=weights, seed=seed, generations=60)
         means = self.means(pool)
         kept = np.flatnonzero(np.array(weights) > 0)
         feasible = shortfalls(self.objectives, means) <= 0.0
@@ -167,7 +167,7 @@ class Surrogates:
         weighed = [replace(o, weight=w) for o, w in zip(self.objectives, weights, strict=True)]
         goal, rng = SingleGoal(weighed, weighted_sum), np.random.default_rng(seed)
         lower, upper = self.box()
-        pool = np.vstack([predicted_front(self, weights=weights, seed=seed, generations=50), self.points])
+        pool = np.vstack([predicted_front(self, weights=weights, seed=seed, generations=40), self.points])
         for width in (0.1, 0.05, 0.02, 0.01, 0.004, 0.002, 0.001):
             means = self.means(pool)
             utility = goal.utilities(means)[:, 0]

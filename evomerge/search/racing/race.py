@@ -4,9 +4,9 @@ The promise: a candidate that full evaluation would find as good as all its refe
 at most alpha, over the random order of its items alone. Nothing is assumed of models, items or the search that made the
 references: the scores on all items are taken as given, so how the references were chosen does not matter.
 
-For each reference there is a bet against "as good as that one" (`betting`): the smallest of the bets where any claim
-would suffice, else their mean. A candidate as good as all references makes each of these bets a fair one, hence also
-their mean, and that mean is what must reach 1 / alpha. This file knows nothing about what an item is.
+A candidate as good as all references lies in one of a few regions, and there all claims of that region hold (`claims`).
+Then the bets against these claims are fair (`betting`), and so is their mean. Hence it is stopped when for every region
+the mean of the bets has reached 1 / alpha. This file knows nothing about what an item is.
 """
 
 import math
@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from evomerge.optimizers.base import Objective
+from evomerge.optimizers.scalarization import scalarization
 from evomerge.search.racing.betting import Bets, Steps
-from evomerge.search.racing.claims import Claim, Comparison, comparisons
+from evomerge.search.racing.claims import Claim, regions
 from evomerge.search.racing.estimates import Estimate, combine, unbiased_steps
 from evomerge.search.racing.irt import Rasch
 from evomerge.search.racing.order import Draws, Matrix, Places, Vector, draw
@@ -75,7 +76,7 @@ class Race:
     Args:
         settings: how it is run.
         objectives: what counts, with `low`, `high`, `weight` and `floor`.
-        rule: what "as good" means (`claims.comparisons`).
+        rule: what "as good" means (`claims.regions`).
         known: complete trials: number -> for each objective the scores of all its items, in [0, 1], in the order of
             the run. At least one trial; it says how many items there are, and what is to be expected of them.
         references: numbers of those among them that the candidate runs against. Without any it is never stopped.
@@ -107,11 +108,10 @@ class Race:
         self.beaten_by: int | None = None
         self._generator = np.random.default_rng(seed)
         self._courses = [_Course(matrix, settings) for matrix in columns]
-        self._comparisons: list[Comparison] = []
-        for number in references:
-            values = [float(np.mean(scores)) for scores in known[number]]
-            self._comparisons += comparisons(objectives, rule, number, values, settings.margin)
-        claims = dict.fromkeys(claim for one in self._comparisons for claim in one.claims)
+        self._objectives, self._rule = tuple(objectives), rule
+        self._references = {number: [float(np.mean(row)) for row in known[number]] for number in references}
+        self._regions = regions(objectives, rule, list(self._references.values()), settings.margin)
+        claims = dict.fromkeys(claim for region in self._regions for claim in region)
         alike: dict[tuple[float, ...], list[Claim]] = {}
         for claim in claims:
             alike.setdefault(claim.factors, []).append(claim)
@@ -136,15 +136,15 @@ class Race:
         if not all(0.0 <= score <= 1.0 for row in scores for score in row):
             raise ValueError("a race needs scores between 0 and 1")
         self._block = None
-        start, length, beaten = 0, max(len(row) for row in scores), None
+        start, length, beaten = 0, max(len(row) for row in scores), False
         while start < length:
             seen = max(len(course.places) for course in self._courses)
             stop = min(start + max(int(RENEWAL * seen), 1), length)
             steps = [course.take(row, start, stop) for course, row in zip(self._courses, scores, strict=True)]
-            beaten = self._bet(steps) if beaten is None else beaten
+            beaten = beaten or self._bet(steps)
             start = stop
-        if any(len(course.left) for course in self._courses):
-            self.beaten_by = beaten
+        if beaten and any(len(course.left) for course in self._courses):
+            self.beaten_by = self._winner()
 
     def results(self) -> list[Estimate]:
         """Return the estimate of each objective from the scores so far; `ValueError` before the first block."""
@@ -152,16 +152,22 @@ class Race:
             raise ValueError("nothing has been scored yet")
         return [course.estimate() for course in self._courses]
 
-    def _bet(self, steps: Sequence[Steps]) -> int | None:
-        """Bet on some steps; return the number of the reference that the candidate is proved not to reach, if any."""
-        if not self._comparisons:
-            return None
+    def _bet(self, steps: Sequence[Steps]) -> bool:
+        """Bet on some steps; return whether the candidate is proved not to be as good as its references."""
+        if not self._regions:
+            return False
         paths = {claim: path for same, bets in self._bets for claim, path in zip(same, bets.take(steps), strict=True)}
-        wealth = np.stack([_joined(one, [paths[claim] for claim in one.claims]) for one in self._comparisons])
-        crossed = np.flatnonzero(wealth.mean(axis=0) >= 1.0 / self.settings.alpha)
-        return self._comparisons[int(wealth[:, crossed[0]].argmax())].number if len(crossed) else None
+        wealth = [np.mean([paths[claim] for claim in region], axis=0) for region in self._regions]
+        return bool(np.min(wealth, axis=0).max() >= 1.0 / self.settings.alpha)
 
+    def _winner(self) -> int:
+        """Return the best reference, or the one of the front that dominates the candidate by most, as estimated."""
+        goals, found = self._objectives, [one.mean for one in self.results()]
 
-def _joined(comparison: Comparison, paths: Sequence[Vector]) -> Vector:
-    joined: Vector = np.min(paths, axis=0) if comparison.any_suffices else np.mean(paths, axis=0)
-    return joined
+        def ahead(number: int) -> float:
+            values = self._references[number]
+            if self._rule != "front":
+                return scalarization(self._rule)(goals, values)
+            return min(one.normalise(v) - one.normalise(f) for one, v, f in zip(goals, values, found, strict=True))
+
+        return max(self._references, key=ahead)
