@@ -19,11 +19,18 @@ def conf_dir() -> Path:
     raise WorkError(f"the configuration folder conf/ is missing beside {package}; reinstall evomerge")
 
 
+#: Sections that hold only what a user puts there.
+EMPTY = ("objectives",)
+
+
 def explain_override(error: Exception) -> str:
     """Turn an error of Hydra or OmegaConf about an override into one line that names the nearest known word."""
     text = str(error)
     first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
     if match := re.search(r"Could not override '([^']+)'", text):
+        section = match[1].split(".")[0]
+        if section in EMPTY:
+            return f"configuration: {section} is empty unless you fill it; write '+{match[1]}=...', with a plus"
         return f"unknown configuration key {match[1]!r}; {nearest(match[1], _known_keys())}"
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group = conf_dir() / match[1]

@@ -11,8 +11,8 @@ the share that is missing, so that 0 is perfect:
 - regret: the recommended point is the one with the best observed mean of normalised scores; how far its true mean gain
   stays below the optimum's (1: no better than the base). All points are scored on the same items, so shrinking the
   scores towards their mean would recommend the same point.
-- volume: the hypervolume above the base of the true gains of the points on the observed front, as a share of the true
-  front's. Only with several objectives.
+- volume: the hypervolume above the base of the true gains of the points on the observed front, as a share of that of
+  the whole true front, an infinite set: some hundred perfect points miss some of it too. Only with several objectives.
 
 Tables give means over seeds with 95 % intervals, ratios to random search (below 1 is better; paired over seeds), and
 the best rival's. `--cache` keeps finished searches, so that a stopped run goes on; delete it when an optimizer or the
@@ -332,6 +332,9 @@ def table(problem: Landscape, measure: str, rows: Sequence[Row], marks: Sequence
     starts = np.array(list(problem.baselines.values()))
     alone = 1.0 - problem.volume(starts) if measure == "volume" else min(map(problem.regret, starts))
     known = f"{len(problem.dimensions)} dimensions; baselines alone: {100 * alone:.1f} % missing"
+    if measure == "volume":
+        perfect = problem.front.points
+        known += f"; {len(perfect)} points of the true front: {100 * (1 - problem.volume(perfect)):.1f} %"
     print_table(header, lines, title=f"{problem.name}: {measure} ({known})")
     return data
 

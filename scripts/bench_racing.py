@@ -32,6 +32,7 @@ from evomerge.optimizers.base import Proposal, Result
 from evomerge.optimizers.scalarization import SCALARIZATIONS
 from evomerge.reporting.statistics import wilson_interval
 from evomerge.search.racing import Race, RacingSettings, Rule, references
+from evomerge.search.racing.claims import corners
 
 Vector = NDArray[np.float64]
 
@@ -89,11 +90,13 @@ def make_equal(
     rows: list[Vector], goals: Sequence[Objective], rule: Rule, against: list[list[float]], rng: np.random.Generator
 ) -> None:
     """Change as few random outcomes as are needed for a candidate to be just as good as all its references."""
-    if rule == "front":  # as good in one objective, hopeless in the others
-        one = int(rng.integers(len(rows)))
-        level(rows[one], max(values[one] for values in against), rng)
-        for other in set(range(len(rows))) - {one}:
-            rows[other][rng.random(len(rows[other])) < 0.7] = 0.0
+    if rule == "front":  # just above one of the corners between the members
+        found = corners(against)
+        for row, bound in zip(rows, found[int(rng.integers(len(found)))], strict=True):
+            if math.isfinite(bound):
+                level(row, bound, rng)
+            else:
+                row[rng.random(len(row)) < 0.7] = 0.0
         return
     value = SCALARIZATIONS[rule]
     aim = max(value(goals, values) for values in against)

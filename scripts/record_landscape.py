@@ -18,6 +18,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import qmc
@@ -104,7 +105,7 @@ def main() -> None:
             yield f"{name}_{task}", np.packbits(np.array(scores) > 0.5, axis=1)
 
     known = baselines(fine, config.baselines)
-    arrays = dict(outcomes("baselines", [baseline.recipe for baseline in known]))
+    arrays: dict[str, Any] = dict(outcomes("baselines", [baseline.recipe for baseline in known]))
     arrays |= dict(outcomes("grid", [coarse.recipe(point) for point in grid.tolist()]))
     arrays |= dict(outcomes("layered", [fine.recipe(point) for point in layered.tolist()]))
     options.out.parent.mkdir(parents=True, exist_ok=True)

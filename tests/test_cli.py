@@ -134,6 +134,7 @@ def test_a_sweep_writes_one_run_a_job_and_opens_the_report_once(tmp_path):
     [
         (["optimzer=tpe"], ["'optimzer'", "did you mean 'optimizer'"]),
         (["optimizer=cmase"], ["optimizer=cmase", "did you mean 'cmaes'"]),
+        (["objectives.zoo_math.floor=0.4"], ["write '+objectives.zoo_math.floor=...', with a plus"]),
         (["budget.candidats=3"], ["budget.candidats", "did you mean 'budget.candidates'"]),
         (["+budgett=3"], ["unknown key 'budgett'"]),
         (["budget.candidates=0"], ["budget.candidates: 0 must be above zero"]),

@@ -17,7 +17,7 @@ from evomerge.errors import UsageError
 from evomerge.landscapes.items import Thresholds, Traits, Vector
 from evomerge.landscapes.landscape import Landscape, Sample
 from evomerge.landscapes.response import Process, fit_items, fit_process, log_odds
-from evomerge.landscapes.solve import Front, Solution, pareto
+from evomerge.landscapes.solve import Front, Solution, climb_by_steps, pareto
 from evomerge.recipes import Dimension
 
 #: Upper bounds of what was recorded.
@@ -130,10 +130,16 @@ class GridLandscape(_Recorded):
 
     @cached_property
     def front(self) -> Front:
-        """The front, sought from all points of a finer grid: the slopes of multilinear functions lead no farther."""
+        """The front, sought from all points of a finer grid."""
         axes = [np.interp(np.arange((len(a) - 1) * CUTS + 1) / CUTS, np.arange(len(a)), a) for a in self._levels]
         finer = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
-        return pareto(self.gains, len(self.dimensions), len(self.tasks), starts=finer)
+        return pareto(
+            self.gains,
+            len(self.dimensions),
+            len(self.tasks),
+            starts=finer,
+            climb=climb_by_steps(0.5 / (len(axes[0]) - 1)),
+        )
 
     @cached_property
     def optimum(self) -> Solution:
@@ -160,7 +166,8 @@ class LayeredLandscape(_Recorded):
 
     The ability at each task is a Gaussian process fitted to all recorded points (sample, baselines, and the grid, whose
     points lie in this space too); each recorded item answers to it in its own way (`response`). True means are those of
-    the fit, so what the fit has smoothed away is missing here: `cross_validated` says how much.
+    the fit, so what the fit has smoothed away is missing here: `cross_validated` says how much. On the zoo's recording
+    the errors are 0.033, 0.036 and 0.049 (math, code, translate): 87, 94 and 95 % of the variance is explained.
     """
 
     #: Difficulty is in the items' own answers.

@@ -4,6 +4,7 @@ Exact up to rounding wherever every objective is a rising function of a concave 
 global one exists); elsewhere as good as the points that it starts from. This file knows nothing about landscapes.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from evomerge.landscapes.items import Vector
 from evomerge.reporting.front import non_dominated
 
 Gains = Callable[[ArrayLike], Vector]
+Climb = Callable[[Gains, Vector, Vector], Vector]
 
 STEP = 1e-6
 #: Directions in which the front is sought, by the number of objectives (besides those to its ends).
@@ -42,7 +44,7 @@ class Front(Solution):
     volume: float
 
 
-def pareto(gains: Gains, dimensions: int, tasks: int, *, starts: ArrayLike) -> Front:
+def pareto(gains: Gains, dimensions: int, tasks: int, *, starts: ArrayLike, climb: Climb | None = None) -> Front:
     """Return the front above zero: for each of many directions the point that goes farthest along it.
 
     For a direction d (shares of the objectives, adding up to 1) that is the largest v with gains >= v d in all
@@ -55,6 +57,7 @@ def pareto(gains: Gains, dimensions: int, tasks: int, *, starts: ArrayLike) -> F
         gains: points (n, dimensions) -> (n, tasks).
         dimensions, tasks: their numbers; at most four tasks.
         starts: points to begin with, besides a Sobol sequence.
+        climb: (gains, start, direction) -> a point at least as far along; None: as above.
     """
     if tasks == 1:
         top = best(gains, dimensions, starts=starts)
@@ -66,7 +69,7 @@ def pareto(gains: Gains, dimensions: int, tasks: int, *, starts: ArrayLike) -> F
     values = gains(points)
     for direction in directions:
         start = points[_reach(values, direction).argmax()]
-        found = _farthest(gains, start, direction)
+        found = (climb or _farthest)(gains, start, direction)
         points, values = np.vstack([points, found]), np.vstack([values, gains([found])])
     solved = np.arange(len(points) - len(directions), len(points))
     solved = solved[(values[solved] >= 0).all(axis=1)]
@@ -92,6 +95,24 @@ def best(gains: Gains, dimensions: int, *, starts: ArrayLike, polished: int = 8)
     values = gains(candidates)
     top = int(values.mean(axis=1).argmax())
     return Solution(candidates[top : top + 1], values[top : top + 1])
+
+
+def climb_by_steps(step: float) -> Climb:
+    """Return a climb for functions with kinks in few dimensions: to the best neighbour, in steps halved five times."""
+
+    def climb(gains: Gains, start: Vector, direction: Vector) -> Vector:
+        around = np.array(list(itertools.product((0.0, -1.0, 1.0), repeat=len(start))))  # the place itself first
+        x = start
+        for size in step / 2.0 ** np.arange(6):
+            for _ in range(10):
+                neighbours = np.clip(x + size * around, 0.0, 1.0)
+                best = int(_reach(gains(neighbours), direction).argmax())
+                x = neighbours[best]
+                if best == 0:
+                    break
+        return np.asarray(x)
+
+    return climb
 
 
 def undominated(values: Vector, block: int = 400) -> NDArray[np.intp]:

@@ -248,7 +248,7 @@ def one_thread(seed: int) -> Iterator[None]:
     Sums over several threads depend on their number. BoTorch's kernel in C++, which it would compile in the user's
     home on first use, is left out: whether there is a compiler must not change the proposals.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(record=True):  # not only "ignore": BoTorch lifts that for some of its warnings
         warnings.simplefilter("ignore")
         import torch
         from botorch.acquisition.multi_objective import logei
@@ -395,12 +395,15 @@ def improve(acquisition: Any, coding: Coding, raw: Sequence[Sequence[float]], re
     with torch.no_grad():
         values = torch.nan_to_num(acquisition(features), nan=-math.inf, neginf=-math.inf)
     order = [int(i) for i in torch.argsort(values, descending=True, stable=True)]
+    looked = [tuple(raw[i]) for i in order]
     starts = order[:restarts]
     bounds = [coding.bounds(raw[i]) for i in starts]
     low, high = (torch.tensor([pair[k] for pair in bounds], dtype=torch.double).unsqueeze(1) for k in (0, 1))
+    if bool((low == high).all()):  # nothing but choices
+        return looked
     moved, reached = gen_candidates_scipy(
         features[starts], acquisition, low, high, options={"maxiter": STEPS}, use_parallel_mode=False
     )
     best = torch.argsort(torch.nan_to_num(reached, nan=-math.inf), descending=True, stable=True)
     found = [coding.decode(moved[int(i), 0].tolist()) for i in best]
-    return [*found, *(tuple(raw[i]) for i in order)]
+    return [*found, *looked]

@@ -108,12 +108,16 @@ def estimate_text(estimate: Mapping[str, float]) -> str:
 
 
 def covered_lines(front: Mapping[str, Any]) -> list[str]:
-    """Return a line on how much the front (`fronts.front_data`) covers for each split that it was scored on."""
+    """Return a line on how much the front (`fronts.front_data`) covers for each split that it was scored on.
+
+    A single member of several is no front.
+    """
     return [
         f"Front on the {split} split ({len(data['on_front'])} of its {len(front['members'])} members): hypervolume "
         f"{plain(Interval(data['mean'], data['error'], data['low'], data['high']))}; 0 is the base, 1 all that lies "
         "between it and the best experts' scores at once."
         for split, data in front["hypervolume"].items()
+        if len(data["on_front"]) > 1 or len(front["members"]) == 1
     ]
 
 

@@ -11,11 +11,11 @@ POINT = PROBLEM.baselines["arithmetic 0.6"]
 
 
 def test_true_means_are_those_of_many_items():
-    sample = PROBLEM.sample(20_000, seed=0)
+    sample = PROBLEM.sample(10_000, seed=0)
     for point in (POINT, PROBLEM.baselines["base"], PROBLEM.optimum.points[0].tolist()):
         truth = PROBLEM.means([point])[0]
         found = [outcomes.mean() for outcomes in sample.outcomes(point)]
-        assert np.abs(found - truth).max() < 4 * 0.5 / np.sqrt(20_000)
+        assert np.abs(found - truth).max() < 4 * 0.5 / np.sqrt(10_000)
 
 
 def test_scores_of_samples_are_binomial_around_the_truth():
@@ -84,10 +84,10 @@ def test_a_race_on_few_items_tells_the_worse_one_mostly():
 def test_volume_and_regret_go_from_the_base_to_the_best():
     base, best = PROBLEM.baselines["base"], PROBLEM.optimum.points[0]
     assert PROBLEM.volume([base]) == 0
-    assert PROBLEM.volume(PROBLEM.front.points) == pytest.approx(1)
+    assert 0.9 < PROBLEM.volume(PROBLEM.front.points) < 1  # between its points something is missing
     assert 0.2 < PROBLEM.volume([base, best]) < 0.9
     assert PROBLEM.regret(base) == pytest.approx(1)
-    assert PROBLEM.regret(best) == 0
+    assert PROBLEM.regret(best) == pytest.approx(0, abs=1e-12)
     assert PROBLEM.gains([base])[0].tolist() == [0, 0, 0]
     experts = PROBLEM.gains([PROBLEM.baselines[expert] for expert in PROBLEM.experts])
     assert experts.max(axis=0).tolist() == [1, 1, 1]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from evomerge.landscapes.solve import best, pareto, undominated
-from evomerge.reporting.front import non_dominated
+from evomerge.landscapes.solve import best, climb_by_steps, pareto, undominated
+from evomerge.reporting.front import hypervolume, non_dominated
 
 A, B = np.array([0.2, 0.3, 0.9, 0.5]), np.array([0.7, 0.8, 0.1, 0.5])
 
@@ -26,6 +26,24 @@ def test_the_front_is_found_exactly():
     assert along.min() < 0.02
     assert along.max() > 0.98
     assert np.diff(np.sort(front.gains[:, 0])).max() < 0.1
+
+
+@pytest.mark.parametrize("climb", [None, climb_by_steps(0.1)])
+def test_the_volume_is_that_of_the_whole_front(climb):
+    """Between A and B the front is known; ten thousand of its points hold nearly all of its volume."""
+    along = np.linspace(0, 1, 10_000)[:, None]
+    whole = hypervolume(two_peaks(A + along * (B - A)), np.zeros(2))
+    front = pareto(two_peaks, 4, 2, starts=[A, B], climb=climb)
+    assert front.volume == pytest.approx(whole, rel=3e-3)
+    assert hypervolume(front.gains, np.zeros(2)) < front.volume
+
+
+def test_the_volume_of_an_eighth_of_a_ball():
+    def on_the_ball(points):
+        data = np.asarray(points) + 1e-9
+        return data / np.linalg.norm(data, axis=1, keepdims=True)
+
+    assert pareto(on_the_ball, 3, 3, starts=[[1] * 3]).volume == pytest.approx(np.pi / 6, rel=0.01)
 
 
 def test_the_front_keeps_to_the_cube():

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -225,6 +226,14 @@ def test_global_state_is_as_before_and_of_no_influence():
 
 def two_peaks_of(objectives):
     return lambda vector: two_peaks(vector)[:objectives]
+
+
+def test_warnings_of_the_libraries_are_not_shown(recwarn, capfd):
+    with one_thread(5), warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("a local search ended early", RuntimeWarning, stacklevel=1)
+    assert not recwarn
+    assert capfd.readouterr() == ("", "")
 
 
 def test_what_is_set_is_put_back_when_the_work_fails():

@@ -40,8 +40,8 @@ def weights_of(dimensions: Sequence[Dimension]) -> list[Dimension]:
 
 
 def default_size(count: int) -> int:
-    """Return how many points to score before the first fit: twice a full quadratic, within reason."""
-    return min((count + 1) * (count + 2), max(20, count + 10), 60)
+    """Return how many points to score before the first fit: one and a half full quadratics, within reason."""
+    return min(3 * (count + 1) * (count + 2) // 4, max(14, count + 8), 40)
 
 
 class Filler:

@@ -27,6 +27,8 @@ Array = npt.NDArray[np.float64]
 
 #: Points nearer to a known one than this, in every coordinate, are not proposed.
 APART = 0.01
+#: The same for points that failed: what surrounds them is likely to fail too, and no surrogate knows.
+APART_FROM_FAILURES = 0.1
 #: Generations of NSGA-III when it starts afresh, and when it goes on from its last front.
 FIRST_GENERATIONS, MORE_GENERATIONS = 30, 10
 
@@ -74,6 +76,7 @@ class MapSearch(ReplayedOptimizer):
         self._known: list[tuple[float, ...]] = []  # every vector proposed or told
         self._points: list[tuple[float, ...]] = []
         self._results: list[Result] = []
+        self._failed: list[tuple[float, ...]] = []
         self._surrogates: Surrogates | None = None
         self._fitted = 0  # results that the surrogates have seen
         self._front: Array | None = None
@@ -112,6 +115,8 @@ class MapSearch(ReplayedOptimizer):
         if isinstance(outcome, Result):
             self._points.append(proposal.vector)
             self._results.append(outcome)
+        else:
+            self._failed.append(proposal.vector)
 
     def _next(self) -> tuple[float, ...]:
         if len(self._known) < self._start or len(self._results) < max(MIN_POINTS, self._start // 2):
@@ -203,7 +208,9 @@ class MapSearch(ReplayedOptimizer):
         anywhere = lower + (upper - lower) * rng.random((n, d))
         others = inside(surrogates, np.clip(np.vstack([near, anywhere]), lower, upper))
         pool = np.vstack([self._front, others])
-        return pool[self._new(pool)]
+        pool = pool[self._new(pool)]
+        safe = self._apart(pool, self._failed, APART_FROM_FAILURES)
+        return pool[safe] if safe.any() else pool
 
     def _best(self, surrogates: Surrogates, goal: Goal) -> Array:
         """Return the best utilities so far: of scored points without their luck, of those in flight as predicted."""
@@ -222,10 +229,14 @@ class MapSearch(ReplayedOptimizer):
         return weights if max(weights) > 0 else [1.0] * len(weights)
 
     def _new(self, pool: Array) -> npt.NDArray[np.bool_]:
-        """Say which points lie apart from every known one: in a number, or by another choice."""
-        if not self._known:
+        """Say which points lie apart from every known one."""
+        return self._apart(pool, self._known, APART)
+
+    def _apart(self, pool: Array, others: Sequence[Sequence[float]], least: float) -> npt.NDArray[np.bool_]:
+        """Say which points differ from each of the others: in a number by `least`, or by a choice."""
+        if not others:
             return np.ones(len(pool), dtype=bool)
-        known = np.array(self._known)
+        known = np.array(others)
         near = np.ones((len(pool), len(known)), dtype=bool)
         for place, dimension in enumerate(self.dimensions):
             k = len(dimension.choices)
@@ -233,7 +244,7 @@ class MapSearch(ReplayedOptimizer):
             if k:
                 near &= np.minimum((a * k).astype(int), k - 1) == np.minimum((b * k).astype(int), k - 1)
             else:
-                near &= np.abs(a - b) < APART
+                near &= np.abs(a - b) < least
         return np.asarray(~near.any(axis=1))
 
     def _rng(self) -> np.random.Generator:

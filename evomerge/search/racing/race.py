@@ -84,7 +84,7 @@ class Race:
 
     Attributes:
         beaten_by: number of the reference that stopped the candidate; None while it runs, and where all of its items
-            were scored. One that falls below a floor is beaten by a reference that does not.
+            were scored. Where several did so together it is the best of them, or, on a front, the one ahead by most.
 
     Raises `ValueError` for arguments that do not fit each other.
     """

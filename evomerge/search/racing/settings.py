@@ -20,19 +20,22 @@ class RacingSettings:
         alpha: the promise. A candidate that full evaluation would rank as good as all its references is stopped with
             at most this probability.
         first: items of each task in the first block.
-        eta: the items so far grow by this factor from block to block.
-        references: a candidate is compared with at most so many complete ones.
-        margin: "as good" means better by at least this, on the normalised scale.
-        order: the order of the items: `information` draws those on which models disagree earlier, `uniform` does not.
-        estimate: what is taken off the scores to make them vary less, in tests and estimates alike: `paired`, the
-            scores of the references on the same items; `irt`, what an item response model expects; `plain`, nothing.
+        eta: the items so far grow by this factor from block to block. A finer race stops sooner, in smaller batches.
+        references: a candidate runs against at most so many members of the front (under a scalarization: the best).
+        margin: "as good" means better by at least this, on the normalised scale. Above 0 the search may also lose what
+            is better by less.
+        order: of the items. `information`: those sooner whose score is least certain, from the complete trials and
+            the scores so far; `uniform`.
+        estimate: what is expected of the items, in tests and estimates alike. `paired`: what the combination of
+            complete trials has scored on them that fits the scores so far; `irt`: what an item response model says;
+            `plain`: the candidate's own mean.
 
     Raises `UsageError` for values that make no sense.
     """
 
     alpha: float = 0.05
     first: int = 8
-    eta: float = 3.0
+    eta: float = 1.5
     references: int = 8
     margin: float = 0.0
     order: str = "information"

