@@ -17,6 +17,7 @@ SMALL = [
     "budget.candidates=4",
     "items={search: 6, selection: 6, report: 8}",
     "baselines.grid=[0.5]",
+    "baselines.untuned=[lines]",
     "selection.finalists=2",
     "evaluation.batch_size=16",
 ]
