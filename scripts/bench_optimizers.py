@@ -49,7 +49,7 @@ RECORDING = Path(__file__).parent / "landscapes" / "zoo.npz"
 CONTROL = "random"
 QUICK = {"landscapes": ["merge-3d-3", "merge-6d-1", "merge-18d-3"], "seeds": 3, "budget": 60, "slow_seeds": 1}
 #: Where MAP's target is measured: one weight for each of three experts. Evaluations, points of the grid along a side.
-TARGET, TARGET_EVALUATIONS, TARGET_SIDE = ("merge-3d-3", "zoo-grid"), 100, 10
+TARGET, TARGET_EVALUATIONS, TARGET_SIDE = ("merge-3d-3", "zoo-weights", "zoo-grid"), 100, 10
 RESAMPLES = 2000
 POPULATION = 20
 

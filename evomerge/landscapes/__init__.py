@@ -2,7 +2,7 @@
 
 from evomerge.landscapes.items import Thresholds, Traits
 from evomerge.landscapes.landscape import Landscape, Sample
-from evomerge.landscapes.recorded import GridLandscape, LayeredLandscape
+from evomerge.landscapes.recorded import FittedLandscape, GridLandscape
 from evomerge.landscapes.registry import RECORDED, SYNTHETIC, landscape
 from evomerge.landscapes.solve import Solution
 from evomerge.landscapes.synthetic import MergeLandscape
@@ -10,9 +10,9 @@ from evomerge.landscapes.synthetic import MergeLandscape
 __all__ = [
     "RECORDED",
     "SYNTHETIC",
+    "FittedLandscape",
     "GridLandscape",
     "Landscape",
-    "LayeredLandscape",
     "MergeLandscape",
     "Sample",
     "Solution",

@@ -161,22 +161,28 @@ class GridLandscape(_Recorded):
         return np.asarray(found)
 
 
-class LayeredLandscape(_Recorded):
-    """The recorded space-filling sample over weights and drop rates of blocks of layers, as a fitted response.
+class FittedLandscape(_Recorded):
+    """A response fitted to recorded points: over the weights of whole experts, or over weights and drop rates by layers.
 
-    The ability at each task is a Gaussian process fitted to all recorded points (sample, baselines, and the grid, whose
-    points lie in this space too); each recorded item answers to it in its own way (`response`). True means are those of
-    the fit, so what the fit has smoothed away is missing here: `cross_validated` says how much. On the zoo's recording
-    the errors are 0.033, 0.036 and 0.049 (math, code, translate): 87, 94 and 95 % of the variance is explained.
+    The ability at each task is a Gaussian process fitted to all recorded points that lie in the space (the grid and the
+    baselines; by layers the space-filling sample too); each recorded item answers to it in its own way (`response`).
+    True means are those of the fit: the chance of some hundred recorded items is smoothed away, and so is what else the
+    fit does not see. `cross_validated` says how much. On the zoo's recording by layers the errors are 0.033, 0.036 and
+    0.049 (math, code, translate): 87, 94 and 95 % of the variance is explained.
+
+    Args:
+        name, path: of the landscape, and of the recording.
+        coarse: over one weight an expert.
     """
 
     #: Difficulty is in the items' own answers.
     traits = Traits(difficulty=0.0, taste=0.98, chance=0.02)
 
-    def __init__(self, name: str, path: Path) -> None:
-        super().__init__(name, path, coarse=False)
-        self._x, self._y = self._training()
-        self._responses = [_fit(self._x, outcomes, len(self._points["layered"])) for outcomes in self._y]
+    def __init__(self, name: str, path: Path, *, coarse: bool) -> None:
+        super().__init__(name, path, coarse=coarse)
+        self._sampled = len(self._points["grid" if coarse else "layered"])
+        self._x, self._y = self._training(coarse)
+        self._responses = [_fit(self._x, outcomes, self._sampled) for outcomes in self._y]
 
     def means(self, points: ArrayLike) -> Vector:
         """Return the true mean scores of points of shape (n, dimensions), shape (n, tasks)."""
@@ -197,7 +203,7 @@ class LayeredLandscape(_Recorded):
 
     def cross_validated(self) -> list[Fit]:
         """Return how well the response predicts sampled points that it was not fitted to; takes a minute."""
-        n = len(self._points["layered"])  # they come first
+        n = self._sampled  # they come first
         fold = np.random.default_rng(0).permutation(n) % FOLDS
         found = []
         for task, outcomes in zip(self.tasks, self._y, strict=True):
@@ -214,18 +220,23 @@ class LayeredLandscape(_Recorded):
             found.append(Fit(task, float(error), float(spread), _bits(chances, truth), _bits(naive, truth)))
         return found
 
-    def _training(self) -> tuple[Vector, list[Vector]]:
+    def _training(self, coarse: bool) -> tuple[Vector, list[Vector]]:
         """Return all recorded points of this space, the sample first, and for each task their outcomes."""
         experts = {expert: place for place, expert in enumerate(self.experts)}
         grid = self._points["grid"]
-        embedded = [
-            grid[:, experts[str(d.expert)]] if d.parameter == "weight" else np.zeros(len(grid)) for d in self.dimensions
-        ]
+        embedded = np.stack(
+            [
+                grid[:, experts[str(d.expert)]] if d.parameter == "weight" else np.zeros(len(grid))
+                for d in self.dimensions
+            ],
+            axis=1,
+        )
         known = [place for place, title in enumerate(self._recorded_baselines) if title in self.baselines]
-        starts = [self.baselines[self._recorded_baselines[place]] for place in known]
-        x = np.vstack([self._points["layered"], np.stack(embedded, axis=1), np.reshape(starts, (-1, len(embedded)))])
-        parts = zip(*(self._outcomes[part] for part in ("layered", "grid", "baselines")), strict=True)
-        return x, [np.vstack([layered, full, base[known]]) for layered, full, base in parts]
+        starts = np.array([self.baselines[self._recorded_baselines[place]] for place in known])
+        parts = ["grid"] if coarse else ["layered", "grid"]
+        x = np.vstack([*([] if coarse else [self._points["layered"]]), embedded, starts.reshape(-1, embedded.shape[1])])
+        tasks = zip(*(self._outcomes[part] for part in parts), self._outcomes["baselines"], strict=True)
+        return x, [np.vstack([*recorded, base[known]]) for *recorded, base in tasks]
 
 
 @dataclass(frozen=True)

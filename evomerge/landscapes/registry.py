@@ -1,11 +1,12 @@
 """Landscapes by name. This file knows nothing about their shapes."""
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 
 from evomerge.errors import UsageError, nearest
 from evomerge.landscapes.landscape import Landscape
-from evomerge.landscapes.recorded import GridLandscape, LayeredLandscape
+from evomerge.landscapes.recorded import FittedLandscape, GridLandscape
 from evomerge.landscapes.synthetic import MergeLandscape
 
 _SIZES = (
@@ -22,7 +23,11 @@ _SIZES = (
 
 #: Name (`merge-DIMENSIONSd-TASKS`) -> experts, groups, tasks, drop rates of a `MergeLandscape`.
 SYNTHETIC = {f"merge-{size[0] * size[1] * (1 + size[3])}d-{size[2]}": size for size in _SIZES}
-RECORDED = {"zoo-grid": GridLandscape, "zoo-layers": LayeredLandscape}
+RECORDED: dict[str, Callable[[str, Path], Landscape]] = {
+    "zoo-grid": GridLandscape,
+    "zoo-weights": partial(FittedLandscape, coarse=True),
+    "zoo-layers": partial(FittedLandscape, coarse=False),
+}
 
 
 @lru_cache

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evomerge.errors import UsageError
-from evomerge.landscapes import RECORDED, GridLandscape, LayeredLandscape, landscape
+from evomerge.landscapes import RECORDED, FittedLandscape, GridLandscape, landscape
 from evomerge.landscapes.solve import undominated
 from evomerge.reporting.front import hypervolume, non_dominated
 from tests.landscapes.recordings import TRUTH
@@ -17,7 +17,12 @@ def grid(recording):
 
 @pytest.fixture(scope="module")
 def layers(recording):
-    return LayeredLandscape("zoo-layers", recording)
+    return FittedLandscape("zoo-layers", recording, coarse=False)
+
+
+@pytest.fixture(scope="module")
+def weights(recording):
+    return FittedLandscape("zoo-weights", recording, coarse=True)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +90,16 @@ def test_the_response_is_near_the_truth(layers):
     assert np.abs(starts - true_starts).max() < 0.2
 
 
+def test_over_weights_the_response_is_near_the_truth_too(weights):
+    truth = landscape(TRUTH)
+    points = np.random.default_rng(2).random((500, 3))
+    experts = {expert: place for place, expert in enumerate(truth.experts)}
+    whole = [points[:, experts[d.expert]] if d.parameter == "weight" else np.zeros(500) for d in truth.dimensions]
+    found, true = weights.means(points), truth.means(np.stack(whole, axis=1))
+    for t in range(3):
+        assert np.corrcoef(found[:, t], true[:, t])[0, 1] > 0.97
+
+
 def test_many_items_of_the_response_have_the_true_mean(layers):
     point = np.full(18, 0.4)
     found = [scores.mean() for scores in layers.sample(20_000, seed=1).outcomes(point)]
@@ -93,7 +108,7 @@ def test_many_items_of_the_response_have_the_true_mean(layers):
 
 def test_the_same_file_and_seed_give_the_same_bits(layers, grid, recording):
     for problem, again in (
-        (layers, LayeredLandscape("again", recording)),
+        (layers, FittedLandscape("again", recording, coarse=False)),
         (grid, GridLandscape("again", recording)),
     ):
         point = np.full(len(problem.dimensions), 0.3)
