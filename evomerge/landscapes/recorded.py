@@ -162,7 +162,7 @@ class GridLandscape(_Recorded):
 
 
 class FittedLandscape(_Recorded):
-    """A response fitted to recorded points: over the weights of whole experts, or over weights and drop rates by layers.
+    """A response fitted to recorded points: over whole experts' weights, or over weights and drop rates by layers.
 
     The ability at each task is a Gaussian process fitted to all recorded points that lie in the space (the grid and the
     baselines; by layers the space-filling sample too); each recorded item answers to it in its own way (`response`).

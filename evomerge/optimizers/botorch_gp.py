@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evomerge.checks import whole
 from evomerge.errors import UsageError
 from evomerge.optimizers.base import Failure, Objective, Proposal, Result
 from evomerge.optimizers.length_scales import Surface, fit_surface, prior_centres
@@ -82,8 +83,7 @@ class SaasGp(ReplayedOptimizer):
             ("restarts", restarts, 1),
             ("samples", samples, 2),
         ):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise UsageError(f"optimizer saasgp: {name} {value!r} must be a whole number >= {least}")
+            whole(value, f"optimizer saasgp: {name}", least=least)
         if importlib.util.find_spec("botorch") is None:
             raise UsageError("optimizer saasgp needs botorch: pip install 'evomerge[botorch]'")
         super().__init__(dimensions, objectives, seed=seed, first_number=first_number)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from evomerge.checks import number, whole
 from evomerge.errors import UsageError, nearest
 from evomerge.optimizers.base import Failure, Objective, Proposal, Result
 from evomerge.optimizers.replayed import ReplayedOptimizer
@@ -96,10 +97,10 @@ class CmaEs(ReplayedOptimizer):
     ) -> None:
         super().__init__(dimensions, objectives, seed=seed, first_number=first_number)
         n = len(self.dimensions)
-        if population is not None and (not isinstance(population, int) or population < 4):
-            raise UsageError(f"optimizer cmaes: population {population!r} must be a whole number >= 4")
-        if sigma0 is not None and not 0.0 < sigma0 <= 1.0:
-            raise UsageError(f"optimizer cmaes: sigma0 {sigma0!r} must lie above 0 and not above 1")
+        if population is not None:
+            whole(population, "optimizer cmaes: population", least=4)
+        if sigma0 is not None:
+            number(sigma0, "optimizer cmaes: sigma0", above=0, most=1)
         if covariance not in COVARIANCES:
             raise UsageError(f"optimizer cmaes: unknown covariance {covariance!r}; {nearest(covariance, COVARIANCES)}")
         if covariance == "low_memory" and n < 10:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.errors import UsageError
+from evomerge.checks import number, whole
 from evomerge.optimizers.base import Failure, Objective, Proposal, Result
 from evomerge.optimizers.points import is_news, method_of, plays, sobol_point, tidy
 from evomerge.optimizers.replayed import ReplayedOptimizer
@@ -82,10 +82,8 @@ class M2N2(ReplayedOptimizer):
         alpha: float = 1.0,
     ) -> None:
         super().__init__(dimensions, objectives, seed=seed, first_number=first_number)
-        if not isinstance(population, int) or isinstance(population, bool) or population < 2:
-            raise UsageError(f"optimizer m2n2: population {population!r} must be a whole number >= 2")
-        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0.0 <= alpha < math.inf:
-            raise UsageError(f"optimizer m2n2: alpha {alpha!r} must be a number >= 0")
+        whole(population, "optimizer m2n2: population", least=2)
+        number(alpha, "optimizer m2n2: alpha", least=0)
         self._population, self._alpha = population, float(alpha)
         self._places = [place(dimension) for dimension in self.dimensions]
         self._archive: list[Member] = []

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import optuna
 
+from evomerge.checks import number, whole
 from evomerge.errors import UsageError, nearest, refuse_unknown
 from evomerge.optimizers.base import Objective
 from evomerge.optimizers.optuna_adapter import OptunaOptimizer, quiet
@@ -44,7 +45,8 @@ class Tpe(OptunaOptimizer):
         startup: int = 10,
         candidates: int = 24,
     ) -> None:
-        _whole("tpe", startup=(startup, 0), candidates=(candidates, 1))
+        whole(startup, "optimizer tpe: startup")
+        whole(candidates, "optimizer tpe: candidates", least=1)
         conditional = any(dimension.methods for dimension in dimensions)
 
         def sampler(seed: int) -> optuna.samplers.BaseSampler:
@@ -93,7 +95,7 @@ class Gp(OptunaOptimizer):
         front: bool = True,
         startup: int = 10,
     ) -> None:
-        _whole("gp", startup=(startup, 1))
+        whole(startup, "optimizer gp: startup", least=1)
 
         def sampler(seed: int) -> optuna.samplers.BaseSampler:
             return optuna.samplers.GPSampler(n_startup_trials=startup, seed=seed, warn_independent_sampling=False)
@@ -158,7 +160,7 @@ class Nsga3(OptunaOptimizer):
         mutation: float | None = None,
         divisions: int = 3,
     ) -> None:
-        _whole("nsga3", divisions=(divisions, 1))
+        whole(divisions, "optimizer nsga3: divisions", least=1)
         arguments = _genetic("nsga3", seed, population, crossover, mutation)
         with quiet():  # Optuna calls it experimental
             sampler = optuna.samplers.NSGAIIISampler(**arguments, dividing_parameter=divisions)
@@ -224,10 +226,10 @@ def _by_name(name: str, arguments: dict[str, Any], seed: int) -> optuna.samplers
 
 
 def _genetic(name: str, seed: int, population: int, crossover: float, mutation: float | None) -> dict[str, Any]:
-    _whole(name, population=(population, 4))
-    for key, value in (("crossover", crossover), ("mutation", mutation)):
-        if value is not None and (isinstance(value, bool) or not 0.0 <= value <= 1.0):
-            raise UsageError(f"optimizer {name}: {key} {value!r} must lie between 0 and 1")
+    whole(population, f"optimizer {name}: population", least=4)
+    number(crossover, f"optimizer {name}: crossover", least=0, most=1)
+    if mutation is not None:
+        number(mutation, f"optimizer {name}: mutation", least=0, most=1)
     with quiet():  # Optuna calls polynomial mutation experimental
         operators = optuna.samplers.nsgaii.SBXCrossover(), optuna.samplers.nsgaii.PolynomialMutation()
     return {
@@ -249,10 +251,3 @@ def _joined(name: str, front: bool, scalarization: Scalarization) -> Scalarizati
     if not isinstance(front, bool):
         raise UsageError(f"optimizer {name}: front: write true or false, not {front!r}")
     return None if front else scalarization
-
-
-def _whole(name: str, **options: tuple[int, int]) -> None:
-    """Check that options are whole numbers not below the second number given with each."""
-    for key, (value, least) in options.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise UsageError(f"optimizer {name}: {key} {value!r} must be a whole number >= {least}")

@@ -32,9 +32,10 @@ from typing import Any
 
 import yaml
 
+from evomerge.checks import number
 from evomerge.errors import UsageError, nearest, refuse_unknown
 from evomerge.recipes.groups import ALL, parse_group, value_at
-from evomerge.recipes.shapes import SHAPE, expand, number
+from evomerge.recipes.shapes import SHAPE, expand
 
 RECIPE_VERSION = 1
 DTYPES = ("bfloat16", "float16", "float32")

@@ -18,10 +18,10 @@ In a recipe a shape stands where the groups of a value would:
 knows nothing about recipes, methods or what the values are for.
 """
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from evomerge.checks import number, whole
 from evomerge.errors import UsageError, nearest, refuse_unknown
 from evomerge.recipes.groups import OUTSIDE
 
@@ -132,20 +132,6 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any], str], dict[str, float]]] = {
     "gradient": _gradient,
     "swap": _swap,
 }
-
-
-def number(value: Any, where: str) -> float:
-    """Return a finite number as a float; `UsageError` for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
-        raise UsageError(f"{where}: {value!r} is not a finite number")
-    return float(value)
-
-
-def whole(value: Any, where: str, *, least: int = 0) -> int:
-    """Return a whole number of at least `least`; `UsageError` for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(f"{where}: {value!r} must be a whole number >= {least}")
-    return value
 
 
 def _check_keys(data: Mapping[str, Any], needed: Sequence[str], where: str, *, optional: Sequence[str] = ()) -> None:

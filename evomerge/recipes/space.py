@@ -28,6 +28,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from evomerge.checks import number, whole
 from evomerge.errors import UsageError, nearest, refuse_unknown
 from evomerge.recipes import shapes
 from evomerge.recipes.dimension import Dimension
@@ -259,18 +260,18 @@ class SearchSpace:
         if shape == "lines":
             curve, numbers = _lines(layers), {key: data.get(key, bounds) for key in _SHAPE_KEYS[shape]}
         else:
-            anchors = shapes.whole(data.get("anchors"), f"{where}: anchors", least=2)
+            anchors = whole(data.get("anchors"), f"{where}: anchors", least=2)
             if anchors > layers:
                 raise UsageError(f"{where}: {anchors} anchors are more than the models' {layers} layers")
             curve, numbers = _gradient(layers), {f"anchors.{anchor}": bounds for anchor in range(anchors)}
         made: list[Dimension | float] = []
-        for key, number in numbers.items():
-            if isinstance(number, Mapping):
-                refuse_unknown(number, ("low", "high"), f"{where}: {key}")
-                low, high = _bounds(number, f"{where}: {key}")
+        for key, given in numbers.items():
+            if isinstance(given, Mapping):
+                refuse_unknown(given, ("low", "high"), f"{where}: {key}")
+                low, high = _bounds(given, f"{where}: {key}")
                 made.append(Dimension(f"{stem}.{key}", name, expert, None, low, high))
             else:
-                made.append(shapes.number(number, f"{where}: {key}"))
+                made.append(number(given, f"{where}: {key}"))
         return ByShape(tuple(made), curve, self._outline)
 
     def _described(self, entry: _Entry) -> list[Dimension]:
@@ -365,7 +366,7 @@ def _is_group(name: Any) -> bool:
 def _bounds(data: Mapping[str, Any], where: str) -> tuple[float, float]:
     if "low" not in data or "high" not in data:
         raise UsageError(f"{where}: needs both low and high")
-    low, high = shapes.number(data["low"], f"{where}.low"), shapes.number(data["high"], f"{where}.high")
+    low, high = number(data["low"], f"{where}.low"), number(data["high"], f"{where}.high")
     if not low < high:
         raise UsageError(f"{where}: low {low} must be below high {high}")
     return low, high
@@ -384,4 +385,4 @@ def _choices(data: Mapping[str, Any], where: str, *, text: bool) -> tuple[Value,
 
 def _value(value: Any, where: str, *, text: bool) -> Value:
     """Return a value as a recipe has it; options may also be true, false or texts."""
-    return value if text and isinstance(value, bool | str) else shapes.number(value, where)
+    return value if text and isinstance(value, bool | str) else number(value, where)

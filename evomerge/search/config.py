@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from evomerge.checks import number, whole
 from evomerge.errors import UsageError, nearest, refuse_unknown
 from evomerge.search.racing import RacingSettings
 
@@ -144,8 +145,8 @@ class SearchConfig:
                 raise UsageError(f"configuration: key {name!r} is missing")
         config = cls(
             name=str(data["name"]),
-            seed=_whole(data["seed"], "seed", low=0),
-            mask_seed=_whole(data["mask_seed"], "mask_seed", low=0),
+            seed=whole(data["seed"], "seed", least=0),
+            mask_seed=whole(data["mask_seed"], "mask_seed", least=0),
             fork_from=data["fork_from"],
             models=_section(Models, data, "models"),
             space=_mapping(data["space"], "space"),
@@ -171,29 +172,28 @@ class SearchConfig:
             raise UsageError("budget: no limit is set; give candidates, items or seconds")
         for name in ("candidates", "items", "seconds"):
             limit = getattr(budget, name)
-            number = isinstance(limit, int) or (name == "seconds" and isinstance(limit, float))
-            if limit is not None and (isinstance(limit, bool) or not number or limit <= 0 or math.isnan(limit)):
+            kind = isinstance(limit, int) or (name == "seconds" and isinstance(limit, float))
+            if limit is not None and (isinstance(limit, bool) or not kind or limit <= 0 or math.isnan(limit)):
                 raise UsageError(f"budget.{name}: {limit!r} must be above zero, or null for no limit")
         for name in ("search", "selection", "report"):
             if getattr(self.items, name) is not None:
-                _whole(getattr(self.items, name), f"items.{name}", low=1)
+                whole(getattr(self.items, name), f"items.{name}", least=1)
         if self.evaluation.batch_size != "auto":
-            _whole(self.evaluation.batch_size, "evaluation.batch_size (or auto)", low=1)
+            whole(self.evaluation.batch_size, "evaluation.batch_size (or auto)", least=1)
         if self.evaluation.backend not in BACKENDS:
             raise UsageError(
                 f"evaluation.backend: {self.evaluation.backend!r} is unknown; "
                 + nearest(self.evaluation.backend, BACKENDS)
             )
-        _whole(self.selection.finalists, "selection.finalists", low=1)
-        _whole(self.selection.chosen, "selection.chosen", low=1)
-        _whole(self.selection.front, "selection.front", low=0)
+        whole(self.selection.finalists, "selection.finalists", least=1)
+        whole(self.selection.chosen, "selection.chosen", least=1)
+        whole(self.selection.front, "selection.front", least=0)
         if self.baselines.random != "equal":
-            _whole(self.baselines.random, "baselines.random (or equal)", low=0)
+            whole(self.baselines.random, "baselines.random (or equal)", least=0)
         if not isinstance(self.evaluation.allow_code_execution, bool):
             raise UsageError("evaluation.allow_code_execution: write true or false")
         for weight in self.baselines.grid:
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-                raise UsageError(f"baselines.grid: {weight!r} is not a number")
+            number(weight, "baselines.grid")
         if self.workers.name != "in_process":
             raise UsageError(f"workers.name: {self.workers.name!r} is unknown; known: in_process")
 
@@ -261,13 +261,11 @@ def _objectives(section: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[st
         where = f"objectives.{task}"
         given = _mapping(data, where)
         refuse_unknown(given, ("weight", "floor"), where)
-        weight, floor = given.get("weight", 1.0), given.get("floor")
-        for key, value in (("weight", weight), ("floor", 0.0 if floor is None else floor)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise UsageError(f"{where}.{key}: {value!r} is not a number")
-        if weight < 0:
-            raise UsageError(f"{where}.weight: {weight!r} must not be negative")
-        found[task] = {"weight": float(weight), "floor": None if floor is None else float(floor)}
+        floor = given.get("floor")
+        found[task] = {
+            "weight": number(given.get("weight", 1.0), f"{where}.weight", least=0),
+            "floor": None if floor is None else number(floor, f"{where}.floor"),
+        }
     if found and not any(found.get(task, {}).get("weight", 1.0) for task in tasks):
         raise UsageError("objectives: all weights are 0; give at least one task a weight above 0")
     return found
@@ -276,10 +274,4 @@ def _objectives(section: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[st
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise UsageError(f"{where}: expected a mapping, not {value!r}")
-    return value
-
-
-def _whole(value: Any, where: str, *, low: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise UsageError(f"{where}: {value!r} must be a whole number >= {low}")
     return value

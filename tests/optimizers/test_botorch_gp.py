@@ -324,7 +324,7 @@ def test_the_missing_extra_is_named(monkeypatch):
         gp(box(2))
 
 
-@pytest.mark.parametrize(("options", "message"), [({"startup": 1}, "startup 1"), ({"samples": "9"}, "samples '9'")])
+@pytest.mark.parametrize(("options", "message"), [({"startup": 1}, "startup: 1"), ({"samples": "9"}, "samples: '9'")])
 def test_wrong_options(options, message):
     with pytest.raises(UsageError, match=f"optimizer saasgp: {message} must be a whole number >= 2"):
         gp(box(2), **options)

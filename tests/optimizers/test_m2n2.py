@@ -264,10 +264,10 @@ def test_it_combines_what_two_experts_can():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"population": 1}, "population 1 must be a whole number >= 2"),
-        ({"population": 2.5}, "population 2.5"),
-        ({"alpha": -1}, "alpha -1 must be a number >= 0"),
-        ({"alpha": "1"}, "alpha '1'"),
+        ({"population": 1}, "population: 1 must be a whole number >= 2"),
+        ({"population": 2.5}, "population: 2.5"),
+        ({"alpha": -1}, "alpha: -1 must be a number >= 0"),
+        ({"alpha": "1"}, "alpha: '1'"),
     ],
 )
 def test_wrong_options(options, message):

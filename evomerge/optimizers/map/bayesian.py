@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from evomerge.errors import UsageError
+from evomerge.checks import number
 from evomerge.optimizers.base import Objective
 from evomerge.optimizers.map.goals import normalised, normals
 from evomerge.optimizers.map.search import MapSearch
@@ -53,8 +53,7 @@ class BayesianMap(MapSearch):
             coefficients=coefficients,
             warp=warp,
         )
-        if isinstance(width, bool) or not isinstance(width, int | float) or not width > 0:
-            raise UsageError(f"optimizer bayesian_map: width {width!r} must be a number above 0")
+        number(width, "optimizer bayesian_map: width", above=0)
         self._width = float(width)
 
     def _worth(self, surrogates: Surrogates, pool: Array) -> Array:

@@ -17,6 +17,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from evomerge.checks import whole
 from evomerge.errors import UsageError
 from evomerge.optimizers.base import Failure, Objective, Proposal, Result
 from evomerge.optimizers.map.design import neutral, weights_of
@@ -107,8 +108,7 @@ class NestedMap(MapSearch):
             coefficients=coefficients,
             warp=warp,
         )
-        if not isinstance(points, int) or isinstance(points, bool) or points < 5:
-            raise UsageError(f"optimizer nested_map: points {points!r} must be a whole number >= 5")
+        whole(points, "optimizer nested_map: points", least=5)
         self._scalarize, self._points_a_pair = scalarization, points
         self._experts = experts_of(self.dimensions)
         found = weights_of(self.dimensions)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from evomerge.checks import whole
 from evomerge.errors import UsageError, nearest
 from evomerge.optimizers.base import Failure, Objective, Proposal, Result
 from evomerge.optimizers.map import forms
@@ -63,8 +64,8 @@ class MapSearch(ReplayedOptimizer):
         warp: str = "auto",
     ) -> None:
         super().__init__(dimensions, objectives, seed=seed, first_number=first_number)
-        if start is not None and (not isinstance(start, int) or isinstance(start, bool) or start < MIN_POINTS):
-            raise UsageError(f"optimizer map: start {start!r} must be a whole number >= {MIN_POINTS}")
+        if start is not None:
+            whole(start, "optimizer map: start", least=MIN_POINTS)
         _one_of("form", form, ("auto", *forms.FORMS))
         _one_of("coefficients", coefficients, forms.COEFFICIENTS)
         _one_of("warp", warp, ("auto", *WARPS))

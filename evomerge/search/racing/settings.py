@@ -1,9 +1,9 @@
 """The settings of a race, checked. This file knows nothing about how a race is run."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
+from evomerge.checks import number, whole
 from evomerge.errors import UsageError, nearest
 
 Rule = Literal["front", "weighted_sum", "maximin", "tchebycheff"]
@@ -43,19 +43,11 @@ class RacingSettings:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name, value in (("first", self.first), ("references", self.references)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UsageError(f"racing.{name}: {value!r} must be a whole number of at least 1")
-        for name, number, low, high in (
-            ("alpha", self.alpha, 0.0, 1.0),
-            ("eta", self.eta, 1.0, math.inf),
-        ):
-            if isinstance(number, bool) or not isinstance(number, int | float) or not low < number < high:
-                limits = f"lie between {low:g} and {high:g}" if math.isfinite(high) else f"be a number above {low:g}"
-                raise UsageError(f"racing.{name}: {number!r} must {limits}")
-        margin = self.margin
-        if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0.0 <= margin < math.inf:
-            raise UsageError(f"racing.margin: {margin!r} must be a number of at least 0")
+        whole(self.first, "racing.first", least=1)
+        whole(self.references, "racing.references", least=1)
+        number(self.alpha, "racing.alpha", above=0, below=1)
+        number(self.eta, "racing.eta", above=1)
+        number(self.margin, "racing.margin", least=0)
         for name, word, known in (("order", self.order, ORDERS), ("estimate", self.estimate, ESTIMATES)):
             if word not in known:
                 raise UsageError(f"racing.{name}: unknown value {word!r}; {nearest(str(word), known)}")

@@ -140,7 +140,7 @@ def test_coefficients_are_told_against_the_budget():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"start": 2}, "start 2"),
+        ({"start": 2}, "start: 2"),
         ({"start": True}, "start"),
         ({"form": "ful"}, "did you mean 'full'"),
         ({"coefficients": "weight"}, "did you mean 'weights'"),
