@@ -7,13 +7,15 @@ file knows nothing about how surrogates are fitted.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from evomerge.errors import UsageError
 from evomerge.optimizers.map import Predicted, Surrogates, fit_surrogates
+from evomerge.optimizers.map.surrogate import as_plain
 from evomerge.optimizers.map.surrogates import MIN_POINTS
+from evomerge.optimizers.scalarization import weighted_sum
 from evomerge.recipes import Recipe, SearchSpace
 from evomerge.reporting.statistics import Interval
 from evomerge.reporting.tables import are_shares, percent, plain, print_table
@@ -62,7 +64,7 @@ def predicted_json(run: Path, prefer: Mapping[str, float]) -> dict[str, Any]:
     found = read_surrogates(run)
     return {
         "tasks": [objective.name for objective in found.objectives],
-        "surrogates": {task: asdict(diagnostics) for task, diagnostics in found.diagnostics.items()},
+        "surrogates": {task: as_plain(diagnostics) for task, diagnostics in found.diagnostics.items()},
         "best": asdict(found.best(prefer or None)),
         "front": [asdict(point) for point in found.front(SHOWN, prefer or None)],
     }
@@ -77,9 +79,31 @@ def predicted_table(run: Path, prefer: Mapping[str, float]) -> None:
     }
     header = ["predicted", *(objective.name for objective in found.objectives), "mean normalised"]
     print_table(header, [_row(found, name, point, shares) for name, point in points.items()])
-    print("Predictions with 95 % intervals, from the search scores of this run; nothing was scored for them.")
+    print(
+        "Predictions with 95 % intervals, from the search scores of this run; nothing was scored for them, and the best"
+    )
+    print("of many predictions flatters: evaluate a recipe before anything is claimed of it.")
     for line in found.describe():
         print(line)
+
+
+def summary(found: Surrogates | None) -> dict[str, Any] | None:
+    """Return how good surrogates are as plain data, for a report."""
+    if found is None:
+        return None
+    return {task: as_plain(diagnostics) for task, diagnostics in found.diagnostics.items()}
+
+
+def summary_line(data: Mapping[str, Any]) -> str:
+    """Write the summary for a person."""
+    figures = ", ".join(f"{task} {diagnostics['r2']:.2f}" for task, diagnostics in data.items())
+    trusted = all(diagnostics["trusted"] for diagnostics in data.values())
+    use = (
+        "evomerge front RUN --predicted reads a front for any preference from them."
+        if trusted
+        else "too little to read a front from."
+    )
+    return f"Quadratic surrogates of the search scores, R2 of points left out: {figures}; {use}"
 
 
 def predicted_recipe(space: SearchSpace, found: Surrogates, prefer: Mapping[str, float]) -> Recipe:
@@ -94,7 +118,9 @@ def predicted_recipe(space: SearchSpace, found: Surrogates, prefer: Mapping[str,
 def _row(found: Surrogates, name: str, point: Predicted, shares: list[bool]) -> list[str]:
     """Return one line of the table; intervals as they are, the mean over tasks without one."""
     intervals = [Interval(*ends) for ends in zip(point.values, point.values, point.low, point.high, strict=True)]
-    normalised = [o.weight * o.normalise(value) for o, value in zip(found.objectives, point.values, strict=True)]
-    mean = sum(normalised) / sum(o.weight for o in found.objectives)
     cells = [percent(i) if share else plain(i) for i, share in zip(intervals, shares, strict=True)]
-    return [name, *cells, f"{mean:.2f}"]
+    return [name, *cells, f"{_mean_normalised(found, point):.2f}"]
+
+
+def _mean_normalised(found: Surrogates, point: Predicted) -> float:
+    return weighted_sum([replace(o, floor=None) for o in found.objectives], point.values)

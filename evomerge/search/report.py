@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from evomerge.evaluation.health import Health, health_of
+from evomerge.optimizers.map import Surrogates
 from evomerge.reporting import statistics
 from evomerge.reporting.statistics import Interval
 from evomerge.reporting.tables import are_shares, plain, print_table
@@ -24,6 +25,7 @@ from evomerge.search.columns import (
     score_columns,
 )
 from evomerge.search.fronts import front_data
+from evomerge.search.predicted import summary, summary_line
 from evomerge.search.record import Record, Trial
 from evomerge.search.results import anchors, best_expert, best_of, estimates, gain_row, selected, weights
 from evomerge.search.workers import Scored
@@ -34,8 +36,13 @@ REPORT_VERSION = 3
 Pairs = dict[str, tuple[list[float], list[float]]]
 
 
-def build_report(record: Record, reported: Mapping[int, Scored]) -> dict[str, Any]:
-    """Return the report as plain data: one row a model, and the best found against its rivals on the same items."""
+def build_report(
+    record: Record, reported: Mapping[int, Scored], surrogates: Surrogates | None = None
+) -> dict[str, Any]:
+    """Return the report as plain data: one row a model, and the best found against its rivals on the same items.
+
+    `surrogates`: those fitted to the search scores, None where these were too few.
+    """
     ends, importance, worth = anchors(record), weights(record), estimates(record)
     found = selected(record)[0]
     rivals = {title: rival for kind, title in RIVALS.items() if (rival := best_of(record, kind)) is not None}
@@ -76,6 +83,7 @@ def build_report(record: Record, reported: Mapping[int, Scored]) -> dict[str, An
     first = next(iter(reported.values()))
     return {
         "version": REPORT_VERSION,
+        "surrogates": summary(surrogates),
         "opening": record.openings,
         "anchors": ends,
         "weights": importance,
@@ -128,6 +136,8 @@ def print_report(report: Mapping[str, Any]) -> None:
         )
     for line in covered_lines(report["front"]):
         print(line)
+    if report["surrogates"]:
+        print(summary_line(report["surrogates"]))
 
 
 def _cell(score: Mapping[str, Any], share: bool) -> Cell:

@@ -132,7 +132,7 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     if fitted is not None:
         directory.write_json(directory.surrogates, fitted.to_dict())
     if open_report:
-        report = build_report(record, reported)
+        report = build_report(record, reported, fitted)
         directory.write_json(directory.report, report)
         print_report(report)
     return mean_normalised(record, selected(record)[0], "selection")

@@ -8,7 +8,15 @@ from evomerge.search.baselines import baselines
 from evomerge.search.config import Baselines
 from evomerge.search.directory import RunDirectory
 from evomerge.search.ledger import LEDGER_VERSION
-from evomerge.search.predicted import predicted_json, predicted_recipe, predicted_table, read_surrogates, surrogates_of
+from evomerge.search.predicted import (
+    predicted_json,
+    predicted_recipe,
+    predicted_table,
+    read_surrogates,
+    summary,
+    summary_line,
+    surrogates_of,
+)
 from evomerge.search.results import objectives
 from tests.search.test_loop import SPACE, configuration, whole
 
@@ -85,6 +93,15 @@ def test_bad_surrogates_are_refused_with_their_figures(run, tmp_path):
     (tmp_path / "surrogates.json").unlink()
     with pytest.raises(UsageError, match="no surrogates here"):
         read_surrogates(tmp_path)
+
+
+def test_a_report_says_how_good_they_are(run):
+    data = json.loads(json.dumps(summary(run[2])))
+    assert data["a"]["r2"] > 0.5
+    assert f"a {data['a']['r2']:.2f}, b {data['b']['r2']:.2f}; evomerge front RUN --predicted" in summary_line(data)
+    data["b"]["trusted"] = False
+    assert "too little to read a front from" in summary_line(data)
+    assert summary(None) is None
 
 
 def test_too_few_points_give_none(run):
