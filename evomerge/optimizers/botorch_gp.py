@@ -171,7 +171,7 @@ class SaasGp(ReplayedOptimizer):
         }
         features = self._coding.encode(self._told_points)
         pending = self._coding.encode([p.vector for p in self._waiting.values()])
-        with one_thread(int(rng.integers(2**31))):
+        with seeded_torch(int(rng.integers(2**31))):
             centres = prior_centres([d.importance for d in self.dimensions])
             some = np.sort(rng.permutation(len(features))[:FITTED])
             columns = zip(values[some].T, noise[some].T, strict=True)
@@ -242,8 +242,8 @@ class Coding:
 
 
 @contextmanager
-def one_thread(seed: int) -> Iterator[None]:
-    """Compute on one thread, from a seeded generator, in silence, and leave everything as it was.
+def seeded_torch(seed: int) -> Iterator[None]:
+    """Let torch compute on one thread, from a seeded generator, in silence, and leave everything as it was.
 
     Sums over several threads depend on their number. BoTorch's kernel in C++, which it would compile in the user's
     home on first use, is left out: whether there is a compiler must not change the proposals.
@@ -252,7 +252,6 @@ def one_thread(seed: int) -> Iterator[None]:
         warnings.simplefilter("ignore")
         import torch
         from botorch.acquisition.multi_objective import logei
-        from threadpoolctl import threadpool_limits
 
         threads, state = torch.get_num_threads(), torch.get_rng_state()
         kernel = logei._C, logei._load_attempted
@@ -260,8 +259,7 @@ def one_thread(seed: int) -> Iterator[None]:
             torch.set_num_threads(1)
             torch.default_generator.manual_seed(seed)
             logei._C, logei._load_attempted = None, True
-            with threadpool_limits(1):
-                yield
+            yield
         finally:
             logei._C, logei._load_attempted = kernel
             torch.set_rng_state(state)

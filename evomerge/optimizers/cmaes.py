@@ -155,6 +155,10 @@ class CmaEs(ReplayedOptimizer):
         if len(self._told_points) == self._population:
             self._update()
 
+    def _lower(self, result: Result) -> Result:
+        """Return the result as it is: cut-short points rank after all complete ones."""
+        return result
+
     def _begin(self, mean: Sequence[float], sigma0: float) -> None:
         """Start a run of CMA-ES."""
         parts = [len(dimension.choices) for dimension in self.dimensions]

@@ -9,6 +9,7 @@ spaces that differ from trial to trial. This file knows nothing about what a sam
 """
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -76,6 +77,7 @@ class OptunaOptimizer(ReplayedOptimizer):
         self._make: Callable[[int], optuna.samplers.BaseSampler] | None = None
         if not isinstance(sampler, optuna.samplers.BaseSampler):
             self._make = sampler
+        self._best_complete = math.inf  # the best joined score of a complete result; infinite without one
         self._seen: set[tuple[float, ...]] = set()
         self._flying: dict[int, optuna.Trial] = {}
         directions = ["maximize"] * (1 if scalarization else len(self.objectives))
@@ -163,9 +165,17 @@ class OptunaOptimizer(ReplayedOptimizer):
                 trial.set_constraint(name, value)
             self._study.tell(trial, self._values(outcome))
 
+    def _lower(self, result: Result) -> Result:
+        """Lower the values of a front; a joined score is lowered where it is made."""
+        return result if self._scalarize else super()._lower(result)
+
     def _values(self, result: Result) -> list[float]:
         if self._scalarize:
-            return [self._scalarize(self._without_floors, result.values)]
+            joined = self._scalarize(self._without_floors, result.values)
+            if result.cut_short:
+                return [min(joined, self._best_complete)]
+            self._best_complete = max(joined, self._best_complete) if math.isfinite(self._best_complete) else joined
+            return [joined]
         return [objective.normalise(value) for objective, value in zip(self.objectives, result.values, strict=True)]
 
     def _constraints(self, result: Result) -> dict[str, float]:

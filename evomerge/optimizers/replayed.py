@@ -3,11 +3,12 @@
 The state of an optimizer is the list of what happened to it, in order; loading it lets all that happen once more to a
 fresh object and checks that the same points come out. That is exact for any optimizer whose proposals are a function of
 the order of events, and costs what the asks cost: milliseconds each, or little more than nothing for an optimizer that
-can take the record's word for most of them (`_retrace`). `ask(n)` is `ask(1)` n times, and an ask that
-returns nothing leaves no trace, so neither the sizes of asks nor the empty ones need to be recorded.
+can take the record's word for most of them (`_retrace`). `ask(n)` is `ask(1)` n times, and an ask that returns nothing
+leaves no trace, so neither the sizes of asks nor the empty ones need to be recorded. Linear algebra runs on one thread,
+so that the number of processors has no say.
 
 A result that a race cut short is an estimate from few items, of a point known to be worse than some complete one. So
-that luck on these items fools no optimizer, its values are lowered before `_learn` sees them (`lowered`). This file
+that luck on these items fools no optimizer, its values are lowered before `_learn` sees them (`_lower`). This file
 knows nothing about how points are found.
 """
 
@@ -20,6 +21,7 @@ from typing import Any
 from evomerge.errors import WorkError
 from evomerge.optimizers.base import Failure, Objective, Optimizer, Proposal, Result
 from evomerge.recipes import Dimension
+from evomerge.threads import one_thread
 
 STATE_VERSION = 2
 
@@ -68,8 +70,9 @@ class ReplayedOptimizer(Optimizer):
     def ask(self, n: int = 1) -> list[Proposal]:
         """Return up to `n` new proposals; fewer or none means that results are needed first."""
         proposals: list[Proposal] = []
-        while len(proposals) < n and (vector := self._propose()) is not None:
-            proposals.append(self._asked(vector))
+        with one_thread():
+            while len(proposals) < n and (vector := self._propose()) is not None:
+                proposals.append(self._asked(vector))
         return proposals
 
     def replay(self, asked: Proposal) -> None:
@@ -107,10 +110,11 @@ class ReplayedOptimizer(Optimizer):
         self._events.append(event)
         if isinstance(outcome, Result):
             if outcome.cut_short:
-                outcome = replace(outcome, values=lowered(outcome.values, self._complete))
+                outcome = self._lower(outcome)
             else:
                 self._complete.append(outcome.values)
-        self._learn(proposal, outcome, own=own)
+        with one_thread():
+            self._learn(proposal, outcome, own=own)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the record of all asks and tells, as plain JSON data."""
@@ -134,6 +138,13 @@ class ReplayedOptimizer(Optimizer):
                 number = event["tell"]
                 proposal = Proposal(number, tuple(event["vector"])) if "vector" in event else self._waiting[number]
                 self.tell(proposal, _outcome(event))
+
+    def _lower(self, result: Result) -> Result:
+        """Return a cut-short result as it is to be learnt: no better in every objective than some complete one.
+
+        Optimizers of one joined score do this to that score instead.
+        """
+        return replace(result, values=lowered(result.values, self._complete))
 
     def _asked(self, vector: Sequence[float]) -> Proposal:
         """Number a new proposal and write it down."""

@@ -23,11 +23,13 @@ from evomerge.search.baselines import Baseline
 from evomerge.search.directory import RunDirectory
 from evomerge.search.record import Record
 from evomerge.search.results import objectives
+from evomerge.threads import one_thread
 
 #: Points of a predicted front that are shown.
 SHOWN = 12
 
 
+@one_thread()
 def surrogates_of(record: Record, space: SearchSpace, starting: Sequence[Baseline]) -> Surrogates | None:
     """Fit surrogates to all trials of a run, baselines first, that lie in a space; None if they are too few."""
     rows = []
@@ -59,6 +61,7 @@ def read_surrogates(run: Path) -> Surrogates:
     return found
 
 
+@one_thread()
 def predicted_json(run: Path, prefer: Mapping[str, float]) -> dict[str, Any]:
     """Return the predicted front of a run as plain data, and with preferences the predicted best."""
     found = read_surrogates(run)
@@ -70,6 +73,7 @@ def predicted_json(run: Path, prefer: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
+@one_thread()
 def predicted_table(run: Path, prefer: Mapping[str, float]) -> None:
     """Print the predicted front of a run; the first row is the predicted best for the preferences."""
     found = read_surrogates(run)
@@ -106,6 +110,7 @@ def summary_line(data: Mapping[str, Any]) -> str:
     return f"Quadratic surrogates of the search scores, R2 of points left out: {figures}; {use}"
 
 
+@one_thread()
 def predicted_recipe(space: SearchSpace, found: Surrogates, prefer: Mapping[str, float]) -> Recipe:
     """Return the recipe of the predicted best."""
     if [d.name for d in space.dimensions] != [d.name for d in found.dimensions]:

@@ -1,6 +1,7 @@
 """The way of one candidate over the search items: block by block where it races, else all at once.
 
-It knows nothing about who scores, nor how a race is decided.
+Races compute on one thread, so that the number of processors has no say in their bits. This file knows nothing about
+who scores, nor how a race is decided.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from evomerge.errors import WorkError
 from evomerge.evaluation.types import Outcome
 from evomerge.search.racing import Race
 from evomerge.search.record import Scores, TaskScore
+from evomerge.threads import one_thread
 
 ItemIds = Mapping[str, tuple[str, ...]]
 
@@ -27,7 +29,8 @@ class Track:
         self._block: dict[str, tuple[int, ...]] | None = None
         self.fingerprint: str | None = None
         self.seconds = 0.0
-        self._advance()
+        with one_thread():
+            self._advance()
 
     @property
     def block(self) -> dict[str, tuple[str, ...]] | None:
@@ -41,6 +44,7 @@ class Track:
         """The trial that was found better before all items were scored."""
         return None if self._race is None else self._race.beaten_by
 
+    @one_thread()
     def take(self, fingerprint: str, outcomes: Mapping[str, Sequence[Outcome]], seconds: float) -> None:
         """Take in the outcomes of the block, one an item, in its order; `WorkError` if other weights answered."""
         assert self._block is not None
@@ -56,6 +60,7 @@ class Track:
             self._race.take([[outcome.score for outcome in outcomes.get(task, ())] for task in self._block])
         self._advance()
 
+    @one_thread()
     def scores(self) -> Scores:
         """Return the scores of all that was scored."""
         whole = all(len(found) == len(self._items[task]) for task, found in self._found.items())

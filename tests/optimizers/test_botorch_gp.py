@@ -19,7 +19,7 @@ from tests.optimizers.landscapes import box, drive, goals, quadratic, result, tw
 
 pytest.importorskip("botorch", reason="the extra botorch is not installed")
 
-from evomerge.optimizers.botorch_gp import Coding, SaasGp, leaders, one_thread, raw_points
+from evomerge.optimizers.botorch_gp import Coding, SaasGp, leaders, raw_points, seeded_torch
 
 QUICK = {"raw": 32, "restarts": 1, "samples": 8}
 
@@ -229,7 +229,7 @@ def two_peaks_of(objectives):
 
 
 def test_warnings_of_the_libraries_are_not_shown(recwarn, capfd):
-    with one_thread(5), warnings.catch_warnings():
+    with seeded_torch(5), warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("a local search ended early", RuntimeWarning, stacklevel=1)
     assert not recwarn
@@ -240,7 +240,7 @@ def test_what_is_set_is_put_back_when_the_work_fails():
     threads, state = torch.get_num_threads(), torch.get_rng_state()
 
     def work():
-        with one_thread(5):
+        with seeded_torch(5):
             assert torch.get_num_threads() == 1
             raise ZeroDivisionError(str(torch.rand(3)))
 
