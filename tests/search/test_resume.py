@@ -10,7 +10,14 @@ from pyarrow import parquet
 
 from tests.search.runs import command, environment, ledger, search, search_arguments
 
-OVERRIDES = ("optimizer=cmaes", "budget.candidates=9", "seed=5")
+OVERRIDES = (
+    "optimizer=cmaes",
+    "budget.candidates=9",
+    "seed=5",
+    "racing.enabled=true",
+    "racing.first=2",
+    "racing.alpha=0.4",
+)
 
 
 @pytest.fixture(scope="module")
