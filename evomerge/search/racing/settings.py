@@ -34,8 +34,8 @@ class RacingSettings:
     """
 
     alpha: float = 0.05
-    first: int = 8
-    eta: float = 1.5
+    first: int = 16
+    eta: float = 2.0
     references: int = 8
     margin: float = 0.0
     order: str = "information"
