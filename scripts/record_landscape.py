@@ -16,21 +16,20 @@ eight to a byte; `items`, how many there are; `tasks`, `dimensions` and `baselin
 import argparse
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import qmc
 
-from evomerge.checkpoints import ModelPool
 from evomerge.evaluation import OutcomeStore, load_tasks
-from evomerge.merging import METHODS, parameter_defaults
 from evomerge.recipes import Recipe, SearchSpace
 from evomerge.search.baselines import baselines
 from evomerge.search.config import SearchConfig
 from evomerge.search.scorer import load_chat, load_scorer, pick_device, start_sandbox
-from evomerge.search.start import pick_items
+from evomerge.search.start import open_pool, open_spaces, pick_items
 from evomerge.search.workers import Job, Scorer
 
 #: One weight an expert, from 0 to 1.5.
@@ -64,21 +63,13 @@ def main() -> None:
         options.levels, options.layered, options.items = 2, 4, 8
 
     config = configuration()
-    pool = ModelPool.open(config.models.base, config.models.experts)
+    pool = open_pool(config)
 
-    def space(data: dict[str, object]) -> SearchSpace:
-        return SearchSpace(
-            base=config.models.base,
-            experts=config.models.experts,
-            layout=pool.layout,
-            config=data,
-            method_parameters={name: parameter_defaults(name) for name in METHODS},
-            seed=config.mask_seed,
-            dtype=config.models.dtype,
-        )
+    def space(data: Mapping[str, Any]) -> SearchSpace:
+        return open_spaces(replace(config, space=data), pool)[0].space
 
     coarse = space({**GLOBAL, "parameters": {"weight": {"low": 0.0, "high": 1.5}, "drop_rate": 0.0}})
-    fine = space(dict(config.space))
+    fine = space(config.space)
     levels = np.linspace(0.0, 1.0, options.levels)
     grid = np.array(list(itertools.product(levels, repeat=len(coarse))))
     layered = qmc.Sobol(len(fine), scramble=True, seed=np.random.default_rng(0)).random(options.layered)

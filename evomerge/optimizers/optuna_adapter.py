@@ -147,8 +147,8 @@ class OptunaOptimizer(ReplayedOptimizer):
         return trial
 
     def _seed(self, attempt: int) -> int:
-        """Return a seed of 32 bits (Optuna takes no more) for an attempt at the next proposal."""
-        return int(np.random.SeedSequence((self.seed, self.next_number, attempt)).generate_state(1)[0])
+        """Return a seed for an attempt at the next proposal."""
+        return bits32((self.seed, self.next_number, attempt))
 
     # ---- results -------------------------------------------------------------------------------------------------
 
@@ -222,6 +222,11 @@ def _unit(dimension: Dimension, choice: Any) -> float:
     unit = dimension.unit(choice)
     assert unit is not None
     return unit
+
+
+def bits32(seed: int | Sequence[int]) -> int:
+    """Return a seed of 32 bits: Optuna takes no more."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0])
 
 
 @contextmanager

@@ -7,13 +7,12 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import optuna
 
 from evomerge.checks import number, whole
 from evomerge.errors import UsageError, nearest, refuse_unknown
 from evomerge.optimizers.base import Objective
-from evomerge.optimizers.optuna_adapter import OptunaOptimizer, quiet
+from evomerge.optimizers.optuna_adapter import OptunaOptimizer, bits32, quiet
 from evomerge.optimizers.scalarization import Scalarization, weighted_sum
 from evomerge.recipes import Dimension
 
@@ -214,7 +213,7 @@ def _by_name(name: str, arguments: dict[str, Any], seed: int) -> optuna.samplers
     parameters = inspect.signature(known[name]).parameters
     refuse_unknown(arguments, [key for key in parameters if key != "seed"], f"optimizer optuna: {name}")
     if "seed" in parameters:
-        arguments["seed"] = _bits32(seed)
+        arguments["seed"] = bits32(seed)
     if "warn_independent_sampling" in parameters:
         arguments.setdefault("warn_independent_sampling", False)
     try:
@@ -238,13 +237,8 @@ def _genetic(name: str, seed: int, population: int, crossover: float, mutation: 
         "crossover_prob": crossover,
         "mutation": operators[1],
         "mutation_prob": mutation,
-        "seed": _bits32(seed),
+        "seed": bits32(seed),
     }
-
-
-def _bits32(seed: int) -> int:
-    """Return a seed that Optuna takes."""
-    return int(np.random.SeedSequence(seed).generate_state(1)[0])
 
 
 def _joined(name: str, front: bool, scalarization: Scalarization) -> Scalarization | None:

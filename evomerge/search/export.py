@@ -6,15 +6,14 @@ This file knows nothing about how a search goes on, nor how weights are merged o
 from collections.abc import Mapping
 from pathlib import Path
 
-from evomerge.evaluation.types import SPLITS, Split
+from evomerge.evaluation.types import SPLITS
 from evomerge.merging import ExportReport, export
 from evomerge.reporting.card import Scores, card
-from evomerge.reporting.statistics import mean_normalised
 from evomerge.reporting.tables import plain
 from evomerge.search.baselines import RIVALS
 from evomerge.search.columns import legend, trial_columns, with_interval
 from evomerge.search.record import Record, Trial
-from evomerge.search.results import anchors, best_of, weights
+from evomerge.search.results import best_of, joined_interval
 from evomerge.search.show import pick_trial, read_run
 
 
@@ -47,18 +46,13 @@ def card_scores(record: Record, trial: Trial) -> Scores | None:
     others = [*record.of_kind("base", "expert"), *(rival for rival in rivals if rival is not None)]
     shown = [other for other in others if split in other.scores and other.number != trial.number] + [trial]
     header, columns = trial_columns(record, shown, split, with_interval)
-    ends, importance = anchors(record), weights(record)
     rows = [
         [
             f"**this model** ({other.name})" if other is trial else other.name,
             *column,
-            plain(mean_normalised(_by_item(other, split), ends, weights=importance)),
+            plain(joined_interval(record, other, split)),
         ]
         for other, column in zip(shown, columns, strict=True)
     ]
     header = ["model", *header, "mean normalised"]
     return Scores(split, header, rows, legend(header, rows), record.openings)
-
-
-def _by_item(trial: Trial, split: Split) -> dict[str, list[float]]:
-    return {task: score.scores for task, score in trial.scores[split].items()}

@@ -14,9 +14,9 @@ from evomerge.search.results import (
     Estimate,
     best_of,
     by_estimate,
-    estimated_points,
     estimates,
     front,
+    normalised_points,
     objectives,
     selected,
 )
@@ -49,10 +49,7 @@ def front_finalists(record: Record, worth: Mapping[int, Estimate], most: int) ->
     Those that add nothing to it (no better than the base on some task) come last, the best of them first.
     """
     members, scales = front(record, worth), objectives(record, "search")
-    points = [
-        [scale.normalise(x) for scale, x in zip(scales, point, strict=True)]
-        for point in estimated_points(members, worth)
-    ]
+    points = normalised_points(record, members, worth)
     zero = [scale.normalise(scale.low or 0.0) for scale in scales]
     spread = [members[i] for i in spread_out(points, zero, most)]
     rest = [trial for trial in by_estimate(record, members, worth) if trial not in spread]

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
-
 from evomerge import __version__
 from evomerge.errors import UsageError, WorkError
 from evomerge.evaluation.types import Split
@@ -227,7 +225,7 @@ class Search:
         front = optimizer.multi_objective and len(goals) > 1
         rule = cast(Rule, "front" if front else self.config.optimizer.scalarization)
         known = {
-            trial.number: [np.array(score.scores) for score in trial.scores["search"].values()]
+            trial.number: [score.array for score in trial.scores["search"].values()]
             for trial in self.record.complete_before(number)
         }
         means = {rival: [float(scores.mean()) for scores in by_task] for rival, by_task in known.items()}

@@ -17,6 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from evomerge.evaluation.health import Gain, Health, gain, health_of_marks, mark_of
 from evomerge.evaluation.types import Outcome, Split
 from evomerge.optimizers.base import Failure, Proposal, Result
@@ -95,6 +98,13 @@ class TaskScore:
     def scores(self) -> list[float]:
         """The score of each item, to six significant digits."""
         return [float(score) for score in self.by_item]
+
+    @property
+    def array(self) -> NDArray[np.float64]:
+        """The score of each item as an array; those written as digits without a detour over each single one."""
+        if isinstance(self.by_item, str):
+            return np.frombuffer(self.by_item.encode(), dtype=np.uint8).astype(np.float64) - ord("0")
+        return np.array(self.by_item, dtype=np.float64)
 
     @property
     def by_place(self) -> dict[int, float]:

@@ -11,14 +11,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evomerge.evaluation.health import Gain
 from evomerge.evaluation.types import Split
 from evomerge.optimizers.base import Objective
 from evomerge.optimizers.scalarization import shortfall
+from evomerge.reporting import statistics
 from evomerge.reporting.front import non_dominated
 from evomerge.reporting.shrinkage import FEWEST, ItemNoise, item_noise, shrink
+from evomerge.reporting.statistics import Interval
 from evomerge.search.record import Record, Trial
 
 #: Kinds of which there are many, so that the best of them is flattered by luck: their search scores are shrunk.
@@ -70,6 +71,12 @@ def floors(record: Record) -> dict[str, float]:
 def mean_normalised(record: Record, trial: Trial, split: Split) -> float:
     """Return the weighted mean over tasks of a trial's normalised scores on `split`."""
     return _joined(objectives(record, "search"), [score.mean for score in trial.scores[split].values()])
+
+
+def joined_interval(record: Record, trial: Trial, split: Split) -> Interval:
+    """Return `mean_normalised` with its interval."""
+    scores = {task: score.scores for task, score in trial.scores[split].items()}
+    return statistics.mean_normalised(scores, anchors(record), weights=weights(record))
 
 
 def rank(record: Record, trials: Iterable[Trial], split: Split) -> list[Trial]:
@@ -192,6 +199,15 @@ def estimated_points(trials: Sequence[Trial], worth: Mapping[int, Estimate]) -> 
     return [[mean for mean, _ in worth[trial.number].tasks.values()] for trial in trials]
 
 
+def normalised_points(record: Record, trials: Sequence[Trial], worth: Mapping[int, Estimate]) -> list[list[float]]:
+    """Return `estimated_points` on the normalised scales."""
+    scales = objectives(record, "search")
+    return [
+        [scale.normalise(x) for scale, x in zip(scales, point, strict=True)]
+        for point in estimated_points(trials, worth)
+    ]
+
+
 # ---- parts ---------------------------------------------------------------------------------------------------------
 
 
@@ -246,17 +262,10 @@ def _shrunk(scales: Sequence[Objective], members: Sequence[Trial], others: Seque
 
 def _noise(task: str, trials: Sequence[Trial]) -> tuple[ItemNoise, int] | None:
     """Return the noise of an item's scores, and how many items; None if fewer than two of either are complete."""
-    rows = [_by_item(trial.scores["search"][task].by_item) for trial in trials if trial.complete]
+    rows = [trial.scores["search"][task].array for trial in trials if trial.complete]
     if len(rows) < 2 or len(rows[0]) < 2:
         return None
     return item_noise(np.array(rows)), len(rows[0])
-
-
-def _by_item(scores: str | Sequence[float]) -> NDArray[np.float64]:
-    """Return the scores of items as an array; those written as digits without a detour over each single one."""
-    if isinstance(scores, str):
-        return np.frombuffer(scores.encode(), dtype=np.uint8).astype(np.float64) - ord("0")
-    return np.array(scores, dtype=np.float64)
 
 
 def _score(trial: Trial, task: str) -> tuple[float, float]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.errors import UsageError, refuse_unknown
-from evomerge.reporting import statistics
 from evomerge.reporting.front import knee, preferred
 from evomerge.reporting.tables import plain, print_table
 from evomerge.search.baselines import RIVALS
@@ -25,16 +24,15 @@ from evomerge.search.directory import FRONT_VERSION, RunDirectory
 from evomerge.search.fronts import front_data
 from evomerge.search.record import Record, Trial
 from evomerge.search.results import (
-    anchors,
     best_of,
     by_estimate,
-    estimated_points,
     estimates,
     front,
     gain_of,
+    joined_interval,
+    normalised_points,
     objectives,
     selected,
-    weights,
 )
 
 
@@ -94,9 +92,8 @@ def _on_selection(record: Record, trial: Trial) -> str:
     """Write a trial's mean normalised score on the selection split, marked if its gain on some task is health."""
     if "selection" not in trial.scores:
         return "-"
-    scores = {task: score.scores for task, score in trial.scores["selection"].items()}
-    joined = statistics.mean_normalised(scores, anchors(record), weights=weights(record))
-    gains = [gain_of(record, trial, "selection", task) for task in scores]
+    joined = joined_interval(record, trial, "selection")
+    gains = [gain_of(record, trial, "selection", task) for task in trial.scores["selection"]]
     return flagged(plain(joined), any(gain is not None and gain.explained for gain in gains))
 
 
@@ -110,11 +107,7 @@ def read_run(path: Path) -> Record:
 
 def _points(record: Record, trials: list[Trial]) -> list[list[float]]:
     """Return what trials' search scores are worth, normalised."""
-    scales = objectives(record, "search")
-    return [
-        [scale.normalise(x) for scale, x in zip(scales, point, strict=True)]
-        for point in estimated_points(trials, estimates(record))
-    ]
+    return normalised_points(record, trials, estimates(record))
 
 
 def _weights(record: Record, prefer: Mapping[str, float]) -> list[float]:
