@@ -1,13 +1,16 @@
-"""Where the configuration files are (checkout, editable install, wheel), and what is wrong with an override.
+"""Where the configuration files are (checkout, editable install, wheel), what overrides make of them outside of Hydra's
+own program, and what is wrong with an override.
 
 This file knows nothing about what the configuration says.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import evomerge
-from evomerge.errors import WorkError, nearest
+from evomerge.errors import UsageError, WorkError, nearest
 
 
 def conf_dir() -> Path:
@@ -17,6 +20,27 @@ def conf_dir() -> Path:
         if (folder / "config.yaml").is_file():
             return folder
     raise WorkError(f"the configuration folder conf/ is missing beside {package}; reinstall evomerge")
+
+
+def compose(overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
+    """Return the configuration that `evomerge search OVERRIDES` would have, as plain data, and its run directory.
+
+    Raises `UsageError` for an override that Hydra refuses.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            composed = hydra_compose("config", list(overrides), return_hydra_config=True)
+            directory = Path(composed.hydra.run.dir)
+            own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+            return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True)), directory
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(explain_override(error)) from None
 
 
 #: Sections that hold only what a user puts there.

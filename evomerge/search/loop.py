@@ -17,6 +17,7 @@ from evomerge.evaluation.types import Split
 from evomerge.optimizers import create
 from evomerge.optimizers.base import Failure, Optimizer, Proposal
 from evomerge.recipes import Recipe, SearchSpace
+from evomerge.reporting.versions import versions
 from evomerge.search.baselines import Baseline
 from evomerge.search.config import SearchConfig
 from evomerge.search.finalists import finalists, reported
@@ -50,7 +51,7 @@ class Search:
         facts: what must be the same whenever the run goes on (hashes of items and prompts, ...), as plain data.
         pool: started workers.
         ledger: the open ledger.
-        watch: called after every event with the record so far, for progress.
+        watch: called with the record so far, after every event and at the start of a run that goes on.
         say: is told what a person should know, a line at a time.
     """
 
@@ -70,7 +71,7 @@ class Search:
         self.config, self.stages, self.baselines, self.items = config, stages, baselines, items
         self.pool, self.ledger, self.watch, self.say = pool, ledger, watch, say
         self.record = Record.of(ledger.events)
-        begin = {"event": "begin", "version": LEDGER_VERSION, "evomerge": __version__, **facts}
+        begin = {"event": "begin", "version": LEDGER_VERSION, "evomerge": __version__, "versions": versions(), **facts}
         if self.record.begin is None:
             self._write(begin)
         else:
@@ -80,6 +81,7 @@ class Search:
                         f"{ledger.path.parent}: {key} changed since this run began (was "
                         f"{self.record.begin.get(key)}, is {value}); start a new run"
                     )
+            self.watch(self.record)
 
     def run(self) -> Record:
         """Run to the end of the budget and score the finalists on the selection split. Returns the record."""

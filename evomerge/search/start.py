@@ -7,32 +7,40 @@ refused before a model is loaded.
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evomerge.checkpoints import ModelPool
 from evomerge.doctor import Sizes, measure_sizes
-from evomerge.errors import UsageError, WorkError
+from evomerge.errors import UsageError
 from evomerge.evaluation import EvalTask, OutcomeStore, load_tasks
 from evomerge.evaluation.metrics import SHARES
 from evomerge.evaluation.types import SPLITS, Split
 from evomerge.merging import METHODS, check, parameter_defaults
 from evomerge.merging.residence import MEMORIES
 from evomerge.merging.settings import resolve as resolve_settings
-from evomerge.recipes import SearchSpace, stages
+from evomerge.recipes import Layout, SearchSpace, stages
+from evomerge.reporting.trackers import create as create_tracker
 from evomerge.search.advice import advise
 from evomerge.search.baselines import baselines
 from evomerge.search.config import SearchConfig, random_baselines
-from evomerge.search.directory import RunDirectory, write_text
+from evomerge.search.directory import RunDirectory, outcomes_of
 from evomerge.search.ledger import Ledger
 from evomerge.search.loop import Search, Stage
-from evomerge.search.predicted import predicted_recipe, read_surrogates, surrogates_of
-from evomerge.search.progress import Watch
+from evomerge.search.mirror import Mirror
+from evomerge.search.observers import Observer, Observers
+from evomerge.search.page.about import about
+from evomerge.search.page.file import write_page
+from evomerge.search.predicted import predictions_of
+from evomerge.search.record import Record
 from evomerge.search.report import build_report, print_report
 from evomerge.search.results import mean_normalised, selected
 from evomerge.search.scorer import load_chat, load_scorer, pick_device, start_sandbox
+from evomerge.search.tracking import Tracking
+from evomerge.search.watch import Follower, LogFile, Outline, StatusFile, Terminal, Workbench
 from evomerge.search.workers import InProcessPool, Scorer
 
 
@@ -47,6 +55,7 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
 
     Returns the best candidate's mean normalised score on the selection split.
     """
+    tracker = create_tracker(config.tracker.name, config.tracker.options)
     if config.workers.memory not in ("auto", *MEMORIES):
         raise UsageError(f"workers.memory: {config.workers.memory!r} is none of auto, {', '.join(MEMORIES)}")
     pool = open_pool(config)
@@ -71,12 +80,103 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     frozen = begun.get("backend", {}).get("batching", frozen)
     random = begun.get("random", random_baselines(config))  # as many as when the run began, whatever the budget is now
     starting = baselines(spaces[0].space, replace(config.baselines, random=random), seed=config.seed)
-    planned = None if config.budget.candidates is None else len(starting) + config.budget.candidates
-    watch = Watch(planned)
+    follower = Follower(
+        Outline(
+            name=str(data.get("name", path.name)),
+            optimizer=config.optimizer.name,
+            seed=config.seed,
+            baselines=len(starting),
+            budget=config.budget,
+            selection=config.selection,
+            items={split: sum(map(len, items[split].values())) for split in SPLITS},
+            report=open_report,
+        )
+    )
+    workers = Workbench(InProcessPool())
+    log = LogFile(directory.log, follower)
+    with StatusFile(directory.status, follower, workers.now) as status:
+        followers: list[Observer] = [
+            log,
+            status,
+            Mirror(directory.mirror, name=path.resolve().name, stages=[stage.space.dimensions for stage in spaces]),
+        ]
+        if tracker is not None:
+            followers.append(Tracking(tracker, config.tracker.name, directory=directory, config=data))
+        terminal = Terminal(follower, workers.now, sys.stdout)
 
+        def say(line: str) -> None:
+            log.say(line)
+            terminal.say(line)
+
+        observers = Observers(terminal, followers, say=say)
+        search = None
+        try:
+            advice = say_advice(config, spaces, tasks, items, sizes, say=say)
+            directory.write_json(directory.about, about(pool.layout, tasks, items, advice).to_dict())
+            confined = start_sandbox(tasks.values(), config.evaluation)
+            if confined is not None:
+                say(f"sandbox: {confined}")
+            backend: dict[str, Any] = {}
+
+            def scorer(device: str) -> Scorer:
+                engine, evaluator = load_scorer(
+                    *(pool, tasks, config.evaluation, device, store),
+                    memory=config.workers.memory,
+                    batching=frozen,
+                    say=say,
+                )
+                backend.update(evaluator.backend.settings)
+                return Scorer(engine, evaluator)
+
+            workers.start(scorer, [pick_device(config.evaluation.device)])
+            search = Search(
+                config,
+                stages=spaces,
+                baselines=starting,
+                items=items,
+                facts={
+                    **facts(spaces, tasks, items, backend),
+                    "objectives": {task: dict(config.objectives.get(task, {})) for task in tasks},
+                    "random": random,
+                },
+                pool=workers,
+                ledger=ledger,
+                watch=observers,
+                say=say,
+            )
+            record = search.run()
+            reported = search.report() if open_report else {}
+            store.compact()
+            directory.write_front(record)
+            predicted = predictions_of(record, spaces[-1].space, starting)
+            if predicted is not None:
+                directory.write_json(directory.surrogates, predicted.to_dict())
+            if open_report:
+                report = build_report(record, reported, predicted)
+                directory.write_json(directory.report, report)
+        finally:
+            observers.close(Record.of(ledger.events) if search is None else search.record)
+            ledger.close()
+            store.close()
+        if open_report:
+            print_report(report)
+        write_page([path], directory.page)
+    return mean_normalised(record, selected(record)[0], "selection")
+
+
+def say_advice(
+    config: SearchConfig,
+    spaces: Sequence[Stage],
+    tasks: Mapping[str, EvalTask],
+    items: Mapping[Split, Mapping[str, tuple[str, ...]]],
+    sizes: Sizes | None,
+    *,
+    say: Callable[[str], None],
+) -> list[str]:
+    """Say what this search should do otherwise, before it costs anything; return the lines."""
     shares = [task for task in tasks if tasks[task].metric in SHARES]
     floors = {task: config.objectives[task]["floor"] for task in shares if task in config.objectives}
-    for line in advise(
+    lines = advise(
         [stage.space for stage in spaces],
         optimizer=config.optimizer.name,
         options=config.optimizer.options,
@@ -85,57 +185,10 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
         items={task: len(items["search"][task]) for task in shares},
         floors={task: floor for task, floor in floors.items() if floor is not None},
         drop_rate_limits=None if sizes is None else sizes.drop_rate_limits,
-    ):
-        watch.say(f"advice: {line}")
-    confined = start_sandbox(tasks.values(), config.evaluation)
-    if confined is not None:
-        watch.say(f"sandbox: {confined}")
-    backend: dict[str, Any] = {}
-
-    def scorer(device: str) -> Scorer:
-        engine, evaluator = load_scorer(
-            *(pool, tasks, config.evaluation, device, store),
-            memory=config.workers.memory,
-            batching=frozen,
-            say=watch.say,
-        )
-        backend.update(evaluator.backend.settings)
-        return Scorer(engine, evaluator)
-
-    workers = InProcessPool()
-    workers.start(scorer, [pick_device(config.evaluation.device)])
-    try:
-        search = Search(
-            config,
-            stages=spaces,
-            baselines=starting,
-            items=items,
-            facts={
-                **facts(spaces, tasks, items, backend),
-                "objectives": {task: dict(config.objectives.get(task, {})) for task in tasks},
-                "random": random,
-            },
-            pool=workers,
-            ledger=ledger,
-            watch=watch,
-            say=watch.say,
-        )
-        record = search.run()
-        reported = search.report() if open_report else {}
-        store.compact()
-    finally:
-        watch.close()
-        ledger.close()
-        store.close()
-    directory.write_front(record)
-    fitted = surrogates_of(record, spaces[-1].space, starting)
-    if fitted is not None:
-        directory.write_json(directory.surrogates, fitted.to_dict())
-    if open_report:
-        report = build_report(record, reported, fitted)
-        directory.write_json(directory.report, report)
-        print_report(report)
-    return mean_normalised(record, selected(record)[0], "selection")
+    )
+    for line in lines:
+        say(f"advice: {line}")
+    return lines
 
 
 def open_spaces(config: SearchConfig, pool: ModelPool, sizes: Sizes | None = None) -> list[Stage]:
@@ -143,6 +196,11 @@ def open_spaces(config: SearchConfig, pool: ModelPool, sizes: Sizes | None = Non
 
     Their dimensions have the importance that the sizes of the task vectors give them, where these are known.
     """
+    return spaces_of(config, pool.layout, sizes)
+
+
+def spaces_of(config: SearchConfig, layout: Layout, sizes: Sizes | None = None) -> list[Stage]:
+    """Do the same from the names of the tensors alone: for models that are not here."""
     found: list[Stage] = []
     until = 0.0
     for stage in stages(config.space):
@@ -150,7 +208,7 @@ def open_spaces(config: SearchConfig, pool: ModelPool, sizes: Sizes | None = Non
         space = SearchSpace(
             base=config.models.base,
             experts=config.models.experts,
-            layout=pool.layout,
+            layout=layout,
             config=stage.config,
             method_parameters={name: parameter_defaults(name) for name in METHODS},
             seed=config.mask_seed,
@@ -159,32 +217,17 @@ def open_spaces(config: SearchConfig, pool: ModelPool, sizes: Sizes | None = Non
             squared_norms=None if sizes is None else sizes.squared_norms,
         )
         for probe in space.probes():
-            resolve_settings(probe, pool.layout)
-        check(space.recipe([0.5] * len(space)), pool.layout)
+            resolve_settings(probe, layout)
+        check(space.recipe([0.5] * len(space)), layout)
         found.append(Stage(space, min(until, 1.0)))
     found[-1] = replace(found[-1], until=1.0)  # shares add up to one but for rounding
     return found
 
 
-def write_predicted(run: Path, prefer: Mapping[str, float], file: Path) -> None:
-    """Write the recipe that a run's surrogates predict to be the best for some preferences."""
-    config = SearchConfig.from_dict(RunDirectory(run).read_config())
-    recipe = predicted_recipe(open_spaces(config, open_pool(config))[-1].space, read_surrogates(run), prefer)
-    try:
-        write_text(file, recipe.to_yaml())
-    except OSError as error:
-        raise WorkError(f"{file}: cannot be written: {error.strerror}") from None
-
-
-def open_pool(config: SearchConfig) -> ModelPool:
-    """Open base and experts of a configuration."""
-    return ModelPool.open(config.models.base, config.models.experts, vocabulary=config.models.vocabulary)
-
-
-def outcomes_of(directory: RunDirectory, data: Mapping[str, Any]) -> Path:
-    """Return where a run keeps its outcomes: its own directory, or a folder that it shares with others."""
-    shared = data.get("evaluation", {}).get("outcomes")
-    return directory.outcomes if shared is None else Path(shared)
+def open_pool(config: SearchConfig, *, check_weights: bool = True) -> ModelPool:
+    """Open base and experts of a configuration; without `check_weights` their headers only are read."""
+    models = config.models
+    return ModelPool.open(models.base, models.experts, check_weights=check_weights, vocabulary=models.vocabulary)
 
 
 def pick_items(

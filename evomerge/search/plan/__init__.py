@@ -1,0 +1,11 @@
+"""What will a search need, and how long will it take? Asked before anything heavy starts.
+
+`shape` reads headers (or a config alone), `work` counts what the search will do, `memory` and `disk` reckon bytes,
+`measure` measures one candidate, `asking` the optimizer, `total` sums up, `verdict` says go or no-go, `make` joins
+them, `show` prints.
+"""
+
+from evomerge.search.plan.make import Limits, Plan, make_plan
+from evomerge.search.plan.show import print_plan
+
+__all__ = ["Limits", "Plan", "make_plan", "print_plan"]
