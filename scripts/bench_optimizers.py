@@ -41,7 +41,7 @@ from scipy import stats
 
 from evomerge.config import conf_dir
 from evomerge.landscapes import RECORDED, SYNTHETIC, Landscape, Sample, landscape
-from evomerge.optimizers import OPTIMIZERS, Proposal, Result, create
+from evomerge.optimizers import OPTIMIZERS, Problem, Proposal, Result, create
 from evomerge.reporting.front import non_dominated
 from evomerge.reporting.tables import print_table
 
@@ -108,10 +108,7 @@ def ours(name: str, problem: Landscape, seed: int, archive: Archive) -> None:
     starts = list(problem.baselines.values())
     optimizer = create(
         settings["name"],
-        problem.dimensions,
-        archive.sample.objectives,
-        seed=seed,
-        first_number=len(starts),
+        Problem(problem.dimensions, archive.sample.objectives, seed=seed, first_number=len(starts)),
         scalarization=settings["scalarization"],
         **settings["options"],
     )

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from evomerge.cli.quiet import quiet
 from evomerge.landscapes import landscape
 from evomerge.optimizers import fit_surrogates
-from evomerge.optimizers.base import Proposal
+from evomerge.optimizers.base import Problem, Proposal
 from evomerge.optimizers.map import Answers, MapSearch, amortise
 from evomerge.reporting.tables import print_table
 from evomerge.search.baselines import baselines
@@ -61,7 +61,7 @@ def simulate(name: str, seed: int, *, items: int, selection: int, candidates: in
     """Return how one simulated search's promises were kept, None if it made none."""
     problem = landscape(name, RECORDING)
     sample, new = problem.sample(items, seed), problem.sample(selection, 1_000_000 + seed)
-    optimizer = MapSearch(problem.dimensions, sample.objectives, seed=seed, first_number=len(problem.baselines))
+    optimizer = MapSearch(Problem(problem.dimensions, sample.objectives, seed, len(problem.baselines)))
     points, answers, results = [], [], []
 
     def score(proposal: Proposal) -> None:

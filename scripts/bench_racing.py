@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from evomerge.landscapes import landscape
 from evomerge.landscapes.landscape import Landscape, Sample
-from evomerge.optimizers import Objective, create
+from evomerge.optimizers import Objective, Problem, create
 from evomerge.optimizers.base import Proposal, Result
 from evomerge.optimizers.scalarization import SCALARIZATIONS
 from evomerge.reporting.statistics import wilson_interval
@@ -45,7 +45,7 @@ LONGER = 1.5
 
 
 @dataclass(frozen=True)
-class Problem:
+class Setting:
     """A search: on which landscape, with how many items a task, by which optimizer."""
 
     landscape: str
@@ -68,10 +68,10 @@ class Trace:
 def race_of_an_equal(rule: Rule, settings: RacingSettings, seed: int) -> tuple[bool, float]:
     """Run one race whose candidate is exactly as good as its references; return whether it was stopped, items used."""
     rng = np.random.default_rng(seed)
-    problem = landscape("merge-18d-3")
-    sample = problem.sample(max(ITEMS), seed)
+    field = landscape("merge-18d-3")
+    sample = field.sample(max(ITEMS), seed)
     counts = rng.permutation(ITEMS)
-    points = rng.random((KNOWN, len(problem.dimensions)))
+    points = rng.random((KNOWN, len(field.dimensions)))
     known = {k: cut(sample, point, counts) for k, point in enumerate(points)}
     values = {k: [float(row.mean()) for row in rows] for k, rows in known.items()}
     goals = sample.objectives
@@ -140,15 +140,17 @@ def promise(job: tuple[Rule, RacingSettings, range]) -> list[tuple[bool, float]]
 # ---- searches --------------------------------------------------------------------------------------------------------
 
 
-def search(problem: Problem, racing: RacingSettings | None, candidates: int, seed: int) -> Trace:
+def search(setting: Setting, racing: RacingSettings | None, candidates: int, seed: int) -> Trace:
     """Run one search."""
-    field = landscape(problem.landscape)
-    sample = field.sample(problem.items, seed)
+    field = landscape(setting.landscape)
+    sample = field.sample(setting.items, seed)
     goals = sample.objectives
     known: dict[int, list[Vector]] = {}
     values: dict[int, list[float]] = {}
     points: dict[int, tuple[float, ...]] = {}
-    optimizer = create(problem.optimizer, field.dimensions, goals, seed=seed, first_number=len(field.baselines))
+    optimizer = create(
+        setting.optimizer, Problem(field.dimensions, goals, seed=seed, first_number=len(field.baselines))
+    )
     rule: Rule = "front" if optimizer.multi_objective and len(goals) > 1 else "weighted_sum"
     spent = 0
     for number, point in enumerate(field.baselines.values()):
@@ -208,7 +210,7 @@ def complete(outcomes: Sequence[Vector]) -> Result:
     return Result(means, errors, tuple(map(len, outcomes)))
 
 
-def searches(job: tuple[Problem, RacingSettings | None, int, int]) -> Trace:
+def searches(job: tuple[Setting, RacingSettings | None, int, int]) -> Trace:
     """Run one search (for a pool of processes)."""
     return search(*job)
 
@@ -283,12 +285,12 @@ def main() -> None:
         if options.part != "promise":
             print("searches: items and regret beside full evaluation")
             for name, items, optimizer in itertools.product(options.landscapes, options.items, options.optimizers):
-                problem, more = Problem(name, items, optimizer), int(LONGER * options.candidates)
+                setting, more = Setting(name, items, optimizer), int(LONGER * options.candidates)
                 seeds = range(options.seeds)
-                full = list(pool.map(searches, [(problem, None, options.candidates, seed) for seed in seeds]))
-                raced = list(pool.map(searches, [(problem, settings, more, seed) for seed in seeds]))
+                full = list(pool.map(searches, [(setting, None, options.candidates, seed) for seed in seeds]))
+                raced = list(pool.map(searches, [(setting, settings, more, seed) for seed in seeds]))
                 row = compare(full, raced, options.candidates)
-                report["searches"].append(vars(problem) | {"candidates": options.candidates} | row)
+                report["searches"].append(vars(setting) | {"candidates": options.candidates} | row)
                 print(
                     f"  {name:<12}{items:>4} items {optimizer:<7} regret {row['full_regret']:.3f} full, "
                     f"{row['raced_regret']:.3f} raced ({row['difference']:+.3f} +- {row['difference_error']:.3f}) with "

@@ -85,7 +85,7 @@ def _compose(conf: Path, groups: Mapping[str, Sequence[str]], others: Sequence[s
 
 def _choices(content: Mapping[str, Any]) -> dict[str, str]:
     """Return group -> file of a defaults list."""
-    found = {}
+    found: dict[str, str] = {}
     for entry in content.get("defaults", []):
         if isinstance(entry, Mapping):
             found |= {key.removeprefix("override ").lstrip("/"): str(value) for key, value in entry.items()}

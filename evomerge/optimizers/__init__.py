@@ -1,6 +1,6 @@
 """Optimizers, all behind ask/tell."""
 
-from evomerge.optimizers.base import Failure, Objective, Optimizer, Proposal, Result
+from evomerge.optimizers.base import Failure, Objective, Optimizer, Problem, Proposal, Result
 from evomerge.optimizers.botorch_gp import SaasGp
 from evomerge.optimizers.cmaes import CmaEs
 from evomerge.optimizers.factory import OPTIMIZERS, create
@@ -29,6 +29,7 @@ __all__ = [
     "Objective",
     "Optimizer",
     "OptunaOptimizer",
+    "Problem",
     "Proposal",
     "RandomSearch",
     "ReplayedOptimizer",

@@ -2,12 +2,12 @@
 
 An optimizer knows dimensions and scores, never models. The search loop calls it like this:
 
-1. it is built with the dimensions of the space, the objectives and a seed;
+1. it is built with a `Problem`: the dimensions of the space, the objectives and a seed;
 2. `tell` is called for the baselines that lie in the space: points that it never asked for, its starting points;
 3. `ask(n)` whenever workers are idle; fewer than n proposals (or none) means: wait for results;
 4. `tell` for each proposal once, in any order, with a `Result` or a `Failure`;
-5. `state_dict` may be called between any two calls; `load_state_dict` on a fresh object of the same kind, dimensions,
-   objectives and seed gives one that will propose the same points.
+5. `state_dict` may be called between any two calls; `load_state_dict` on a fresh object of the same kind and problem
+   gives one that will propose the same points.
 
 The next proposals are a function of the order of asks and tells alone: no clock, no global random state.
 """
@@ -50,6 +50,30 @@ class Objective:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """What is to be optimised.
+
+    Attributes:
+        dimensions: the coordinates of the space, at least one.
+        objectives: what to maximise, at least one; with `low` and `high` where the baselines are known.
+        seed: seed of the optimizer's own generators, >= 0.
+        first_number: the number of the first proposal (the baselines took those before).
+    """
+
+    dimensions: Sequence[Dimension]
+    objectives: Sequence[Objective]
+    seed: int
+    first_number: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` where there is nothing to optimise."""
+        if not self.dimensions or not self.objectives:
+            raise ValueError("an optimizer needs at least one dimension and one objective")
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed} must be a whole number >= 0")
+
+
+@dataclass(frozen=True)
 class Proposal:
     """A point to be scored. `number` is unique in a run; `vector` has one coordinate in [0, 1] a dimension."""
 
@@ -86,34 +110,18 @@ class Failure:
 
 
 class Optimizer(ABC):
-    """Base class of all optimizers.
-
-    Args:
-        dimensions: the coordinates of the space, at least one.
-        objectives: what to maximise, at least one; with `low` and `high` where the baselines are known.
-        seed: seed of the optimizer's own generators.
-        first_number: the number of the first proposal (the baselines took those before).
-    """
+    """Base class of all optimizers; `problem` says what is to be optimised."""
 
     #: More than one objective is optimised as a front; others see one number, by the run's scalarisation.
     multi_objective = False
     #: Results must hold the scores of single items.
     wants_items = False
 
-    def __init__(
-        self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
-        *,
-        seed: int,
-        first_number: int = 0,
-    ) -> None:
-        if not dimensions or not objectives:
-            raise ValueError("an optimizer needs at least one dimension and one objective")
-        self.dimensions = tuple(dimensions)
-        self.objectives = tuple(objectives)
-        self.seed = seed
-        self.next_number = first_number
+    def __init__(self, problem: Problem) -> None:
+        self.dimensions = tuple(problem.dimensions)
+        self.objectives = tuple(problem.objectives)
+        self.seed = problem.seed
+        self.next_number = problem.first_number
 
     @abstractmethod
     def ask(self, n: int = 1) -> list[Proposal]:

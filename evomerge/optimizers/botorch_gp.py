@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from evomerge.checks import whole
 from evomerge.errors import UsageError
-from evomerge.optimizers.base import Failure, Objective, Proposal, Result
+from evomerge.optimizers.base import Failure, Problem, Proposal, Result
 from evomerge.optimizers.length_scales import Surface, fit_surface, prior_centres
 from evomerge.optimizers.points import is_news, method_of, plays, sobol_point, tidy
 from evomerge.optimizers.replayed import ReplayedOptimizer
@@ -54,7 +54,7 @@ class SaasGp(ReplayedOptimizer):
     is a feature for each value, with one length scale.
 
     Args:
-        dimensions, objectives, seed, first_number: as in `Optimizer`.
+        problem: what is to be optimised.
         startup: points before the first fit; starting points count.
         raw: points at which the acquisition is looked at before the best are improved.
         restarts: how many of them are improved by gradients.
@@ -67,11 +67,8 @@ class SaasGp(ReplayedOptimizer):
 
     def __init__(
         self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
+        problem: Problem,
         *,
-        seed: int,
-        first_number: int = 0,
         startup: int = 16,
         raw: int = 128,
         restarts: int = 4,
@@ -86,7 +83,7 @@ class SaasGp(ReplayedOptimizer):
             whole(value, f"optimizer saasgp: {name}", least=least)
         if importlib.util.find_spec("botorch") is None:
             raise UsageError("optimizer saasgp needs botorch: pip install 'evomerge[botorch]'")
-        super().__init__(dimensions, objectives, seed=seed, first_number=first_number)
+        super().__init__(problem)
         self._startup, self._raw, self._restarts, self._samples = startup, raw, restarts, samples
         self._coding = Coding(self.dimensions)
         self._told_points: list[tuple[float, ...]] = []

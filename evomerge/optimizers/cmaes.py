@@ -21,10 +21,9 @@ import numpy as np
 
 from evomerge.checks import number, whole
 from evomerge.errors import UsageError, nearest
-from evomerge.optimizers.base import Failure, Objective, Proposal, Result
+from evomerge.optimizers.base import Failure, Problem, Proposal, Result
 from evomerge.optimizers.replayed import ReplayedOptimizer
 from evomerge.optimizers.scalarization import Scalarization, weighted_sum
-from evomerge.recipes import Dimension
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # pycma says aloud that matplotlib is missing
@@ -74,7 +73,7 @@ class CmaEs(ReplayedOptimizer):
     twenty or so goes on trying another one.
 
     Args:
-        dimensions, objectives, seed, first_number: as in `Optimizer`.
+        problem: what is to be optimised.
         scalarization: joins several objectives.
         population: results an update, at least 4; default 4 + floor(3 ln n) for n dimensions, but at least 8.
         sigma0: first step size, in units of the cube's side; default 1/10 with a starting point, else 1/6.
@@ -85,17 +84,14 @@ class CmaEs(ReplayedOptimizer):
 
     def __init__(
         self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
+        problem: Problem,
         *,
-        seed: int,
-        first_number: int = 0,
         scalarization: Scalarization = weighted_sum,
         population: int | None = None,
         sigma0: float | None = None,
         covariance: str = "auto",
     ) -> None:
-        super().__init__(dimensions, objectives, seed=seed, first_number=first_number)
+        super().__init__(problem)
         n = len(self.dimensions)
         if population is not None:
             whole(population, "optimizer cmaes: population", least=4)
@@ -109,7 +105,7 @@ class CmaEs(ReplayedOptimizer):
             covariance = "full" if n < SEPARABLE_FROM else "separable"
         self._scalarize, self._sigma0, self._covariance = scalarization, sigma0, covariance
         self._population = population or max(8, 4 + math.floor(3 * math.log(n)))
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(problem.seed)
         self._start: tuple[float, tuple[float, ...]] | None = None
         self._es: Any = None
         self._next: np.ndarray | None = None  # a point that is drawn but not asked for yet
@@ -183,6 +179,7 @@ class CmaEs(ReplayedOptimizer):
         }
         if self._covariance == "low_memory":
             options = GaussVDSampler.extend_cma_options(options)
+            options["CMA_sampler_options"] = {"randn": options["randn"]}  # else it draws from NumPy's global generator
         if any(parts):
             options["CMA_stds"] = [WIDEST_STEP / sigma0 if k else 1.0 for k in parts]
             options["minstd"] = [1 / (4 * k) if k else 0.0 for k in parts]

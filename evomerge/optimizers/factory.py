@@ -1,11 +1,11 @@
 """Optimizers by name, for configurations. This file knows nothing about how they work."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from evomerge.errors import UsageError, nearest, refuse_unknown
-from evomerge.optimizers.base import Objective, Optimizer
+from evomerge.optimizers.base import Optimizer, Problem
 from evomerge.optimizers.botorch_gp import SaasGp
 from evomerge.optimizers.cmaes import CmaEs
 from evomerge.optimizers.m2n2 import M2N2
@@ -14,7 +14,6 @@ from evomerge.optimizers.optuna_samplers import Gp, NamedSampler, Nsga2, Nsga3, 
 from evomerge.optimizers.random import RandomSearch
 from evomerge.optimizers.scalarization import scalarization as scalarization_by_name
 from evomerge.optimizers.sobol import SobolSearch
-from evomerge.recipes import Dimension
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "random": RandomSearch,
@@ -32,24 +31,15 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "nested_map": NestedMap,
 }
 
-_NOT_OPTIONS = ("dimensions", "objectives", "seed", "first_number", "scalarization")
+_NOT_OPTIONS = ("problem", "scalarization")
 
 
-def create(
-    name: str,
-    dimensions: Sequence[Dimension],
-    objectives: Sequence[Objective],
-    *,
-    seed: int,
-    first_number: int = 0,
-    scalarization: str = "weighted_sum",
-    **options: Any,
-) -> Optimizer:
+def create(name: str, problem: Problem, *, scalarization: str = "weighted_sum", **options: Any) -> Optimizer:
     """Build an optimizer.
 
     Args:
         name: one of `OPTIMIZERS`.
-        dimensions, objectives, seed, first_number: as in `Optimizer`.
+        problem: what is to be optimised.
         scalarization: weighted_sum, tchebycheff or maximin; used by optimizers that know one objective only.
         options: the optimizer's own, as its class documents them.
 
@@ -66,4 +56,4 @@ def create(
     refuse_unknown(options, own, f"optimizer {name}")
     if "scalarization" in known:
         options["scalarization"] = joined
-    return build(dimensions, objectives, seed=seed, first_number=first_number, **options)
+    return build(problem, **options)

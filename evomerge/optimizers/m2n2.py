@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.checks import number, whole
-from evomerge.optimizers.base import Failure, Objective, Proposal, Result
+from evomerge.optimizers.base import Failure, Objective, Problem, Proposal, Result
 from evomerge.optimizers.points import is_news, method_of, plays, sobol_point, tidy
 from evomerge.optimizers.replayed import ReplayedOptimizer
 from evomerge.recipes import Dimension
@@ -63,7 +63,7 @@ class M2N2(ReplayedOptimizer):
     its weight. Items that a race left out count as the value that the result's mean leaves for them.
 
     Args:
-        dimensions, objectives, seed, first_number: as in `Optimizer`.
+        problem: what is to be optimised.
         population: members of the archive, at least 2.
         alpha: strength of the competition; 0 is a plain genetic algorithm, 1 the paper's.
     """
@@ -73,15 +73,12 @@ class M2N2(ReplayedOptimizer):
 
     def __init__(
         self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
+        problem: Problem,
         *,
-        seed: int,
-        first_number: int = 0,
         population: int = 20,
         alpha: float = 1.0,
     ) -> None:
-        super().__init__(dimensions, objectives, seed=seed, first_number=first_number)
+        super().__init__(problem)
         whole(population, "optimizer m2n2: population", least=2)
         number(alpha, "optimizer m2n2: alpha", least=0)
         self._population, self._alpha = population, float(alpha)

@@ -22,7 +22,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from evomerge.errors import UsageError
-from evomerge.optimizers.base import Failure, Objective, Proposal, Result
+from evomerge.optimizers.base import Failure, Problem, Proposal, Result
 from evomerge.optimizers.replayed import ReplayedOptimizer
 from evomerge.optimizers.scalarization import Scalarization
 from evomerge.recipes import Dimension
@@ -40,7 +40,7 @@ class OptunaOptimizer(ReplayedOptimizer):
     ones. A point that was proposed before is drawn again.
 
     Args:
-        dimensions, objectives, seed, first_number: as in `Optimizer`; `seed` is not given to a sampler object.
+        problem: what is to be optimised; its seed is not given to a sampler object.
         sampler: a fresh sampler object with a seed of its own, or a function of a seed that makes one. An object is
             asked once more for every proposal of a replay, so one that draws without a seed is not repeatable. With a
             function, each proposal has a new sampler of its own seed, so that it is a function of the study alone, and
@@ -55,16 +55,13 @@ class OptunaOptimizer(ReplayedOptimizer):
 
     def __init__(
         self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
+        problem: Problem,
         *,
-        seed: int,
         sampler: optuna.samplers.BaseSampler | Callable[[int], optuna.samplers.BaseSampler],
-        first_number: int = 0,
         scalarization: Scalarization | None = None,
         conditional: bool = False,
     ) -> None:
-        super().__init__(dimensions, objectives, seed=seed, first_number=first_number)
+        super().__init__(problem)
         self.multi_objective = scalarization is None
         self._scalarize = scalarization
         self._without_floors = [replace(objective, floor=None) for objective in self.objectives]

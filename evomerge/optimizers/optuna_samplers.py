@@ -4,17 +4,16 @@ This file knows which sampler is which and what it can do; how a sampler is aske
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
 
 from evomerge.checks import number, whole
 from evomerge.errors import UsageError, nearest, refuse_unknown
-from evomerge.optimizers.base import Objective
+from evomerge.optimizers.base import Problem
 from evomerge.optimizers.optuna_adapter import OptunaOptimizer, bits32, quiet
 from evomerge.optimizers.scalarization import Scalarization, weighted_sum
-from evomerge.recipes import Dimension
 
 
 class Tpe(OptunaOptimizer):
@@ -25,7 +24,7 @@ class Tpe(OptunaOptimizer):
     together has a model of its own (Optuna's `group`), and a trial holds those of its method only.
 
     Args:
-        dimensions, objectives, seed, first_number: as in `Optimizer`.
+        problem: what is to be optimised.
         scalarization: joins several objectives where `front` is false.
         front: search several objectives as a front.
         startup: points drawn at random before the model is used; starting points count.
@@ -34,11 +33,8 @@ class Tpe(OptunaOptimizer):
 
     def __init__(
         self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
+        problem: Problem,
         *,
-        seed: int,
-        first_number: int = 0,
         scalarization: Scalarization = weighted_sum,
         front: bool = True,
         startup: int = 10,
@@ -46,7 +42,7 @@ class Tpe(OptunaOptimizer):
     ) -> None:
         whole(startup, "optimizer tpe: startup")
         whole(candidates, "optimizer tpe: candidates", least=1)
-        conditional = any(dimension.methods for dimension in dimensions)
+        conditional = any(dimension.methods for dimension in problem.dimensions)
 
         def sampler(seed: int) -> optuna.samplers.BaseSampler:
             return optuna.samplers.TPESampler(
@@ -59,10 +55,7 @@ class Tpe(OptunaOptimizer):
             )
 
         super().__init__(
-            dimensions,
-            objectives,
-            seed=seed,
-            first_number=first_number,
+            problem,
             sampler=sampler,
             scalarization=_joined("tpe", front, scalarization),
             conditional=conditional,
@@ -77,7 +70,7 @@ class Gp(OptunaOptimizer):
     over (q-batch). It takes a tenth of a second to seconds a proposal, growing with dimensions and points.
 
     Args:
-        dimensions, objectives, seed, first_number: as in `Optimizer`.
+        problem: what is to be optimised.
         scalarization: joins several objectives where `front` is false.
         front: search several objectives as a front.
         startup: points drawn at random before the model is used; starting points count.
@@ -85,11 +78,8 @@ class Gp(OptunaOptimizer):
 
     def __init__(
         self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
+        problem: Problem,
         *,
-        seed: int,
-        first_number: int = 0,
         scalarization: Scalarization = weighted_sum,
         front: bool = True,
         startup: int = 10,
@@ -100,10 +90,7 @@ class Gp(OptunaOptimizer):
             return optuna.samplers.GPSampler(n_startup_trials=startup, seed=seed, warn_independent_sampling=False)
 
         super().__init__(
-            dimensions,
-            objectives,
-            seed=seed,
-            first_number=first_number,
+            problem,
             sampler=sampler,
             scalarization=_joined("gp", front, scalarization),
         )
@@ -116,7 +103,7 @@ class Nsga2(OptunaOptimizer):
     first population. It never waits: a generation begins when as many results of the last one are in.
 
     Args:
-        dimensions, objectives, seed, first_number: as in `Optimizer`.
+        problem: what is to be optimised.
         population: members of a population.
         crossover: probability that a child has two parents.
         mutation: probability that a coordinate of a child mutates; None: one over the number of dimensions.
@@ -124,17 +111,14 @@ class Nsga2(OptunaOptimizer):
 
     def __init__(
         self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
+        problem: Problem,
         *,
-        seed: int,
-        first_number: int = 0,
         population: int = 20,
         crossover: float = 0.9,
         mutation: float | None = None,
     ) -> None:
-        sampler = optuna.samplers.NSGAIISampler(**_genetic("nsga2", seed, population, crossover, mutation))
-        super().__init__(dimensions, objectives, seed=seed, first_number=first_number, sampler=sampler)
+        sampler = optuna.samplers.NSGAIISampler(**_genetic("nsga2", problem.seed, population, crossover, mutation))
+        super().__init__(problem, sampler=sampler)
 
 
 class Nsga3(OptunaOptimizer):
@@ -143,34 +127,31 @@ class Nsga3(OptunaOptimizer):
     Made for three objectives or more.
 
     Args:
-        dimensions, objectives, seed, first_number, population, crossover, mutation: as in `Nsga2`.
+        problem, population, crossover, mutation: as in `Nsga2`.
         divisions: parts into which each axis of the reference directions is cut.
     """
 
     def __init__(
         self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
+        problem: Problem,
         *,
-        seed: int,
-        first_number: int = 0,
         population: int = 20,
         crossover: float = 0.9,
         mutation: float | None = None,
         divisions: int = 3,
     ) -> None:
         whole(divisions, "optimizer nsga3: divisions", least=1)
-        arguments = _genetic("nsga3", seed, population, crossover, mutation)
+        arguments = _genetic("nsga3", problem.seed, population, crossover, mutation)
         with quiet():  # Optuna calls it experimental
             sampler = optuna.samplers.NSGAIIISampler(**arguments, dividing_parameter=divisions)
-        super().__init__(dimensions, objectives, seed=seed, first_number=first_number, sampler=sampler)
+        super().__init__(problem, sampler=sampler)
 
 
 class NamedSampler(OptunaOptimizer):
     """Any sampler class of `optuna.samplers`, by its name and with plain arguments.
 
     Args:
-        dimensions, objectives, seed, first_number: as in `Optimizer`.
+        problem: what is to be optimised.
         scalarization: joins several objectives where `front` is false.
         front: search several objectives as a front; samplers that know one only need false.
         sampler: name of the class.
@@ -182,22 +163,16 @@ class NamedSampler(OptunaOptimizer):
 
     def __init__(
         self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
+        problem: Problem,
         *,
-        seed: int,
-        first_number: int = 0,
         scalarization: Scalarization = weighted_sum,
         front: bool = True,
         sampler: str = "TPESampler",
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
-            dimensions,
-            objectives,
-            seed=seed,
-            first_number=first_number,
-            sampler=_by_name(sampler, dict(arguments or {}), seed),
+            problem,
+            sampler=_by_name(sampler, dict(arguments or {}), problem.seed),
             scalarization=_joined("optuna", front, scalarization),
         )
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evomerge.optimizers.base import Failure, Objective, Proposal, Result
+from evomerge.optimizers.base import Failure, Problem, Proposal, Result
 from evomerge.optimizers.replayed import ReplayedOptimizer
-from evomerge.recipes import Dimension
 
 
 class RandomSearch(ReplayedOptimizer):
@@ -14,16 +13,9 @@ class RandomSearch(ReplayedOptimizer):
 
     multi_objective = True
 
-    def __init__(
-        self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
-        *,
-        seed: int,
-        first_number: int = 0,
-    ) -> None:
-        super().__init__(dimensions, objectives, seed=seed, first_number=first_number)
-        self._rng = np.random.default_rng(seed)
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self._rng = np.random.default_rng(problem.seed)
 
     def _propose(self) -> Sequence[float]:
         return [float(u) for u in self._rng.random(len(self.dimensions))]

@@ -19,8 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from evomerge.errors import WorkError
-from evomerge.optimizers.base import Failure, Objective, Optimizer, Proposal, Result
-from evomerge.recipes import Dimension
+from evomerge.optimizers.base import Failure, Optimizer, Problem, Proposal, Result
 from evomerge.threads import one_thread
 
 STATE_VERSION = 2
@@ -34,18 +33,9 @@ class ReplayedOptimizer(Optimizer):
     vector, and for results that do not fit the objectives or are not finite (that would be a `Failure`).
     """
 
-    def __init__(
-        self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
-        *,
-        seed: int,
-        first_number: int = 0,
-    ) -> None:
-        if seed < 0:
-            raise ValueError(f"seed {seed} must be a whole number >= 0")
-        super().__init__(dimensions, objectives, seed=seed, first_number=first_number)
-        self.first_number = first_number
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.first_number = problem.first_number
         self._waiting: dict[int, Proposal] = {}
         self._told: set[int] = set()
         self._events: list[dict[str, Any]] = []

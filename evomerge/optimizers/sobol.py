@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import qmc
 
-from evomerge.optimizers.base import Failure, Objective, Proposal, Result
+from evomerge.optimizers.base import Failure, Problem, Proposal, Result
 from evomerge.optimizers.replayed import ReplayedOptimizer
-from evomerge.recipes import Dimension
 
 
 class SobolSearch(ReplayedOptimizer):
@@ -15,17 +14,10 @@ class SobolSearch(ReplayedOptimizer):
 
     multi_objective = True
 
-    def __init__(
-        self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
-        *,
-        seed: int,
-        first_number: int = 0,
-    ) -> None:
-        super().__init__(dimensions, objectives, seed=seed, first_number=first_number)
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
         # `seed`, since scipy before 1.15 does not know `rng`
-        self._sequence = qmc.Sobol(len(self.dimensions), scramble=True, seed=np.random.default_rng(seed))
+        self._sequence = qmc.Sobol(len(self.dimensions), scramble=True, seed=np.random.default_rng(problem.seed))
 
     def _propose(self) -> Sequence[float]:
         return [float(u) for u in self._sequence.random(1)[0]]

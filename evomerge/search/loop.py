@@ -15,7 +15,7 @@ from evomerge import __version__
 from evomerge.errors import UsageError, WorkError
 from evomerge.evaluation.types import Split
 from evomerge.optimizers import create
-from evomerge.optimizers.base import Failure, Optimizer, Proposal
+from evomerge.optimizers.base import Failure, Optimizer, Problem, Proposal
 from evomerge.recipes import Recipe, SearchSpace
 from evomerge.reporting.versions import versions
 from evomerge.search.baselines import Baseline
@@ -170,10 +170,7 @@ class Search:
         space = self.stages[stage].space
         optimizer = create(
             self.config.optimizer.name,
-            space.dimensions,
-            objectives(self.record, "search"),
-            seed=self.config.seed,
-            first_number=len(earlier),
+            Problem(space.dimensions, objectives(self.record, "search"), self.config.seed, len(earlier)),
             scalarization=self.config.optimizer.scalarization,
             **self.config.optimizer.options,
         )

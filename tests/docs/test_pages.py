@@ -14,7 +14,7 @@ import torch
 import evomerge
 from evomerge.evaluation import load_tasks
 from evomerge.merging.methods import METHODS
-from evomerge.optimizers import OPTIMIZERS
+from evomerge.optimizers import OPTIMIZERS, Problem
 from tests.docs.blocks import HOME, Block, blocks, commands
 from tests.docs.not_run import reason
 from tests.docs.pages import RUN_WITH_STAND_INS, SmallPage, steps
@@ -75,12 +75,12 @@ def test_the_optimizer_learns_and_repeats_itself(files):
     import climber
 
     def best(seed):
-        optimizer = climber.HillClimber(box(4), quadratic_objectives(), seed=seed)
+        optimizer = climber.HillClimber(Problem(box(4), quadratic_objectives(), seed=seed))
         return max(quadratic(p.vector)[0] for p in drive(optimizer, 150, quadratic))
 
     random = np.median([max(quadratic(u)[0] for u in np.random.default_rng(s).random((150, 4))) for s in range(5)])
     assert np.median([best(seed) for seed in range(5)]) > random
-    first, second = (climber.HillClimber(box(4), quadratic_objectives(), seed=1) for _ in range(2))
+    first, second = (climber.HillClimber(Problem(box(4), quadratic_objectives(), seed=1)) for _ in range(2))
     drive(first, 40, quadratic)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     assert first.ask(3) == second.ask(3)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from evomerge.optimizers import Failure, Objective, Optimizer, Proposal, Result, create
+from evomerge.optimizers import Failure, Objective, Optimizer, Problem, Proposal, Result, create
 from evomerge.recipes import Dimension
 
 Score = Callable[[Sequence[float]], Sequence[float]]
@@ -61,5 +61,14 @@ def drive(
     return asked
 
 
-def make(name: str, dimensions: Sequence[Dimension], objectives: int = 1, *, seed: int = 3, **kwargs: Any) -> Optimizer:
-    return create(name, dimensions, goals(objectives), seed=seed, **FEWER.get(name, {}), **kwargs)
+def make(
+    name: str,
+    dimensions: Sequence[Dimension],
+    objectives: int = 1,
+    *,
+    seed: int = 3,
+    first_number: int = 0,
+    **options: Any,
+) -> Optimizer:
+    problem = Problem(dimensions, goals(objectives), seed, first_number)
+    return create(name, problem, **FEWER.get(name, {}), **options)

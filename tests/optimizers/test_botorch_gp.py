@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from evomerge.errors import UsageError, WorkError
-from evomerge.optimizers import Failure, Objective, Proposal, Result, create
+from evomerge.optimizers import Failure, Objective, Problem, Proposal, Result, create
 from evomerge.recipes import Dimension
 from tests.optimizers.landscapes import box, drive, goals, quadratic, result, two_peaks
 
@@ -26,7 +26,7 @@ QUICK = {"raw": 32, "restarts": 1, "samples": 8}
 
 def gp(dimensions, objectives=1, *, seed=3, first_number=0, **options):
     aims = goals(objectives) if isinstance(objectives, int) else objectives
-    return SaasGp(dimensions, aims, seed=seed, first_number=first_number, **{**QUICK, **options})
+    return SaasGp(Problem(dimensions, aims, seed=seed, first_number=first_number), **{**QUICK, **options})
 
 
 def told(points, score, dimensions, objectives=1, **options):
@@ -51,7 +51,7 @@ def test_it_beats_random_search_where_three_of_thirty_coordinates_matter():
     def regret(points):
         return 0.9 - max(score(p.vector)[0] for p in points)
 
-    at_random = [regret(drive(create("random", box(30), goals(), seed=seed), 36, score)) for seed in range(5)]
+    at_random = [regret(drive(create("random", Problem(box(30), goals(), seed=seed)), 36, score)) for seed in range(5)]
     assert regret(drive(gp(box(30)), 36, score)) < 0.3 * np.mean(at_random)
 
 
@@ -259,7 +259,7 @@ def test_a_state_is_replayed_without_making_every_proposal_again():
             return super()._best(*args)
 
     def fresh():
-        return Counted(box(3), goals(), seed=1, startup=4, **QUICK)
+        return Counted(Problem(box(3), goals(), seed=1), startup=4, **QUICK)
 
     optimizer = fresh()
     drive(optimizer, 20, workers=2)
@@ -289,7 +289,7 @@ def test_a_run_that_was_cut_off_goes_on_the_same():
 def test_scores_that_say_nothing_fill_the_space():
     points = drive(gp(box(2), startup=2), 12, lambda v: [0.5])
     assert [p.vector for p in points] == [
-        pytest.approx(p.vector, abs=1e-4) for p in drive(create("sobol", box(2), goals(), seed=3), 12)
+        pytest.approx(p.vector, abs=1e-4) for p in drive(create("sobol", Problem(box(2), goals(), seed=3)), 12)
     ]
 
 
@@ -297,7 +297,7 @@ def test_scores_that_say_nothing_fill_the_space():
 def test_an_ask_is_affordable():
     """64 coordinates and 150 points, on one thread."""
     points = cube(150, 64)
-    optimizer = SaasGp(box(64), goals(2), seed=0, first_number=150)
+    optimizer = SaasGp(Problem(box(64), goals(2), seed=0, first_number=150))
     for number, point in enumerate(points):
         optimizer.tell(Proposal(number, tuple(point)), result(*(0.8 - 0.02 * (1 - y) for y in two_peaks(point))))
     optimizer.ask(1)

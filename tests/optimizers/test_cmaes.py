@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evomerge.errors import UsageError
-from evomerge.optimizers import CmaEs, Failure, Proposal, Result, maximin, tchebycheff, weighted_sum
+from evomerge.optimizers import CmaEs, Failure, Problem, Proposal, Result, maximin, tchebycheff, weighted_sum
 from evomerge.optimizers.cmaes import SEPARABLE_FROM
 from tests.optimizers.landscapes import box, drive, goals, quadratic, result
 
@@ -19,7 +19,9 @@ def spread(proposals):
 
 
 def told(points, **kwargs):
-    optimizer = CmaEs(box(len(points[0][0])), goals(), seed=0, first_number=len(points), population=200, **kwargs)
+    optimizer = CmaEs(
+        Problem(box(len(points[0][0])), goals(), seed=0, first_number=len(points)), population=200, **kwargs
+    )
     for number, (vector, score) in enumerate(points):
         optimizer.tell(Proposal(number, vector), Failure("nan", "") if score is None else result(score))
     return optimizer
@@ -45,7 +47,7 @@ def test_a_start_on_the_bounds_stays_inside_and_near():
 
 
 def test_a_point_told_late_changes_nothing():
-    late, plain = (CmaEs(box(3), goals(), seed=0, first_number=1) for _ in range(2))
+    late, plain = (CmaEs(Problem(box(3), goals(), seed=0, first_number=1)) for _ in range(2))
     asked = late.ask(3), plain.ask(3)
     late.tell(Proposal(0, (0.9, 0.9, 0.9)), result(5.0))
     assert asked[0] == asked[1]
@@ -56,7 +58,7 @@ def test_with_one_worker_a_generation_is_drawn_from_one_gaussian():
     """Until the population's results are in, the points are those that come out without any result."""
     for n, population in [(1, 8), (3, 8), (6, 9), (30, 14)]:
         assert population == max(8, 4 + math.floor(3 * math.log(n)))
-        served, plain = (CmaEs(box(n), goals(), seed=0) for _ in range(2))
+        served, plain = (CmaEs(Problem(box(n), goals(), seed=0)) for _ in range(2))
         reference = plain.ask(population + 1)
         points = drive(served, population)
         assert points == reference[:population]
@@ -64,7 +66,7 @@ def test_with_one_worker_a_generation_is_drawn_from_one_gaussian():
 
 
 def test_it_never_waits():
-    optimizer = CmaEs(box(4), goals(), seed=0)
+    optimizer = CmaEs(Problem(box(4), goals(), seed=0))
     points = optimizer.ask(100)
     assert len({p.vector for p in points}) == 100
     assert np.allclose(spread(points), 1 / 6, rtol=0.25)
@@ -74,7 +76,7 @@ def test_late_results_count_in_a_later_update():
     """The last point of the first eight comes in during the second update, and changes what it comes to."""
 
     def third(value):
-        optimizer = CmaEs(box(4), goals(), seed=0, population=8)
+        optimizer = CmaEs(Problem(box(4), goals(), seed=0), population=8)
         flying = optimizer.ask(9)
         late = flying.pop(0)
         for p in flying:
@@ -94,7 +96,7 @@ def test_with_many_workers_the_optimum_is_found_about_as_fast(workers):
     def needed(count):
         numbers = []
         for seed in range(5):
-            points = drive(CmaEs(box(6), goals(), seed=seed), 300, workers=count)
+            points = drive(CmaEs(Problem(box(6), goals(), seed=seed)), 300, workers=count)
             numbers.append(next((i for i, p in enumerate(points) if quadratic(p.vector)[0] > 0.998), 300))
         return np.mean(numbers)
 
@@ -102,7 +104,7 @@ def test_with_many_workers_the_optimum_is_found_about_as_fast(workers):
 
 
 def test_the_order_of_tells_within_an_update_does_not_matter():
-    one, other = (CmaEs(box(4), goals(), seed=0, population=20) for _ in range(2))
+    one, other = (CmaEs(Problem(box(4), goals(), seed=0), population=20) for _ in range(2))
     generation = one.ask(20)
     assert generation == other.ask(20)
     for p, q in zip(generation, reversed(generation), strict=True):
@@ -113,7 +115,7 @@ def test_the_order_of_tells_within_an_update_does_not_matter():
 
 def second_generation(outcomes):
     """The points after an update with eight results, of which some are given."""
-    optimizer = CmaEs(box(4), goals(), seed=0, population=8)
+    optimizer = CmaEs(Problem(box(4), goals(), seed=0), population=8)
     for p in optimizer.ask(8):
         optimizer.tell(p, outcomes.get(p.number, result(quadratic(p.vector)[0])))
     return optimizer.ask(8)
@@ -130,7 +132,7 @@ def test_what_was_cut_short_is_ranked_behind_what_is_complete_and_before_failure
 
 
 def test_the_mean_is_proposed_after_each_update():
-    optimizer = CmaEs(box(6), goals(), seed=0, population=50)
+    optimizer = CmaEs(Problem(box(6), goals(), seed=0), population=50)
     start = optimizer.ask(50)
     for p in start:
         optimizer.tell(p, result(quadratic(p.vector)[0]))
@@ -142,7 +144,7 @@ def test_the_mean_is_proposed_after_each_update():
 
 def test_the_result_of_the_mean_is_no_part_of_an_update():
     def after(value):
-        optimizer = CmaEs(box(3), goals(), seed=0, population=8)
+        optimizer = CmaEs(Problem(box(3), goals(), seed=0), population=8)
         drive(optimizer, 8)
         (mean,) = optimizer.ask(1)
         optimizer.tell(mean, result(value))
@@ -158,7 +160,7 @@ def noisy(score, error):
 @pytest.mark.parametrize(("error", "population"), [(0.1, 15), (0.01, 10)])
 def test_the_population_grows_around_the_mean_where_scores_differ_by_less_than_their_errors(error, population):
     """Scores of a standard deviation of about 0.05, two updates."""
-    optimizer = CmaEs(box(3), goals(), seed=0, population=10, sigma0=0.1)
+    optimizer = CmaEs(Problem(box(3), goals(), seed=0), population=10, sigma0=0.1)
     for _ in range(21):
         (p,) = optimizer.ask(1)
         optimizer.tell(p, noisy(0.1 * (p.number % 2), error))
@@ -195,7 +197,7 @@ def test_results_of_a_run_before_the_restart_are_not_used():
 
 
 def test_a_converged_search_restarts():
-    proposals = drive(CmaEs(box(2), goals(), seed=0), 600)
+    proposals = drive(CmaEs(Problem(box(2), goals(), seed=0)), 600)
     late = np.array([p.vector for p in proposals])
     near = np.linalg.norm(late - (0.31, 0.62), axis=1)
     assert near.min() < 0.01
@@ -208,7 +210,7 @@ def test_a_scalarization_joins_several_tasks(scalarization, best):
     def score(v):
         return 1.0 - (v[0] - 0.2) ** 2, 1.0 - 4 * (v[0] - 0.8) ** 2
 
-    last = drive(CmaEs(box(1), goals(2), seed=0, scalarization=scalarization), 60, score)[-10:]
+    last = drive(CmaEs(Problem(box(1), goals(2), seed=0), scalarization=scalarization), 60, score)[-10:]
     assert np.median([p.vector[0] for p in last]) == pytest.approx(best, abs=0.02)
 
 
@@ -217,7 +219,7 @@ def test_a_floor_is_respected():
 
     def last(floor):
         objectives = [goals()[0], replace(goals(2)[1], floor=floor)]
-        optimizer = CmaEs(box(2), objectives, seed=0)
+        optimizer = CmaEs(Problem(box(2), objectives, seed=0))
         return [p.vector[0] for p in drive(optimizer, 150, lambda v: [2 * v[0], 1.0 - v[0]])[-20:]]
 
     assert np.median(last(None)) > 0.95
@@ -226,7 +228,7 @@ def test_a_floor_is_respected():
 
 def test_two_hundred_dimensions_are_quick_and_separable():
     """Its time a point does not grow with the square of the dimensions, and it does get better."""
-    optimizer = CmaEs(box(200), goals(), seed=0)
+    optimizer = CmaEs(Problem(box(200), goals(), seed=0))
     started = time.process_time()
     points = drive(optimizer, 600)
     assert time.process_time() - started < 5
@@ -235,19 +237,32 @@ def test_two_hundred_dimensions_are_quick_and_separable():
 
 
 @pytest.mark.parametrize("covariance", ["full", "separable", "low_memory"])
+def test_every_covariance_draws_from_its_own_seed_alone(covariance):
+    runs = []
+    for state in (1, 2):
+        np.random.seed(state)
+        before = np.random.get_state()[1].tolist()
+        runs.append(drive(CmaEs(Problem(box(12), goals(), seed=0), covariance=covariance), 60))
+        assert np.random.get_state()[1].tolist() == before
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("covariance", ["full", "separable", "low_memory"])
 def test_every_covariance_finds_the_optimum(covariance):
-    best = max(quadratic(p.vector)[0] for p in drive(CmaEs(box(12), goals(), seed=0, covariance=covariance), 500))
+    best = max(
+        quadratic(p.vector)[0] for p in drive(CmaEs(Problem(box(12), goals(), seed=0), covariance=covariance), 500)
+    )
     assert 1 - best < 0.005
 
 
 def test_the_covariance_is_chosen_by_dimension():
-    assert CmaEs(box(SEPARABLE_FROM - 1), goals(), seed=0)._covariance == "full"
-    assert CmaEs(box(SEPARABLE_FROM), goals(), seed=0)._covariance == "separable"
-    assert CmaEs(box(SEPARABLE_FROM), goals(), seed=0, covariance="full")._covariance == "full"
+    assert CmaEs(Problem(box(SEPARABLE_FROM - 1), goals(), seed=0))._covariance == "full"
+    assert CmaEs(Problem(box(SEPARABLE_FROM), goals(), seed=0))._covariance == "separable"
+    assert CmaEs(Problem(box(SEPARABLE_FROM), goals(), seed=0), covariance="full")._covariance == "full"
 
 
 def test_it_describes_itself_and_warns_of_a_small_budget():
-    optimizer = CmaEs(box(40), goals(), seed=0)
+    optimizer = CmaEs(Problem(box(40), goals(), seed=0))
     assert optimizer.describe(None) == ["CMA-ES: 40 dimensions, 15 results an update"]
     assert optimizer.describe(200) == [
         "CMA-ES: 40 dimensions, 15 results an update, about 12 updates in 200 candidates"
@@ -257,7 +272,9 @@ def test_it_describes_itself_and_warns_of_a_small_budget():
 
 def test_a_choice_of_more_than_two_and_noise_still_find_the_peak():
     rng = np.random.default_rng(0)
-    proposals = drive(CmaEs(box(10), goals(), seed=1), 200, lambda v: [quadratic(v)[0] + 0.03 * rng.standard_normal()])
+    proposals = drive(
+        CmaEs(Problem(box(10), goals(), seed=1)), 200, lambda v: [quadratic(v)[0] + 0.03 * rng.standard_normal()]
+    )
     last = np.mean([quadratic(p.vector)[0] for p in proposals[-20:]])
     first = np.mean([quadratic(p.vector)[0] for p in proposals[:20]])
     assert 1 - last < 0.5 * (1 - first)
@@ -265,10 +282,10 @@ def test_a_choice_of_more_than_two_and_noise_still_find_the_peak():
 
 def test_no_file_in_the_current_directory_is_read_or_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    before = drive(CmaEs(box(2), goals(), seed=0), 60)
+    before = drive(CmaEs(Problem(box(2), goals(), seed=0)), 60)
     assert os.listdir(tmp_path) == []
     (tmp_path / "cma_signals.in").write_text("{'CSA_dampfac': 100, 'timeout': 0}")
-    assert drive(CmaEs(box(2), goals(), seed=0), 60) == before
+    assert drive(CmaEs(Problem(box(2), goals(), seed=0)), 60) == before
 
 
 @pytest.mark.parametrize(
@@ -284,4 +301,4 @@ def test_no_file_in_the_current_directory_is_read_or_written(tmp_path, monkeypat
 )
 def test_bad_options_are_refused(options):
     with pytest.raises(UsageError, match=next(iter(options))):
-        CmaEs(box(2), goals(), seed=0, **options)
+        CmaEs(Problem(box(2), goals(), seed=0), **options)

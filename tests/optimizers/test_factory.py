@@ -13,6 +13,7 @@ from evomerge.optimizers import (
     NamedSampler,
     Nsga2,
     Nsga3,
+    Problem,
     RandomSearch,
     SobolSearch,
     Tpe,
@@ -36,14 +37,14 @@ CONF = Path(__file__).parents[2] / "conf" / "optimizer"
 
 @pytest.mark.parametrize(("name", "kind"), KINDS.items())
 def test_names(name, kind):
-    optimizer = create(name, box(2), goals(2), seed=0, first_number=4, scalarization="maximin")
+    optimizer = create(name, Problem(box(2), goals(2), seed=0, first_number=4), scalarization="maximin")
     assert type(optimizer) is kind
     assert optimizer.ask(1)[0].number == 4
 
 
 def test_options_reach_the_optimizer():
-    assert create("cmaes", box(2), goals(), seed=0, population=12)._population == 12
-    assert create("cmaes", box(2), goals(), seed=0, scalarization="maximin")._scalarize is maximin
+    assert create("cmaes", Problem(box(2), goals(), seed=0), population=12)._population == 12
+    assert create("cmaes", Problem(box(2), goals(), seed=0), scalarization="maximin")._scalarize is maximin
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
@@ -51,7 +52,7 @@ def test_every_optimizer_has_a_file_in_conf_that_builds_it(name):
     data = yaml.safe_load((CONF / f"{name}.yaml").read_text())
     assert set(data) == {"name", "scalarization", "options"}
     assert data["name"] == name
-    create(name, box(12), goals(2), seed=0, scalarization=data["scalarization"], **data["options"])
+    create(name, Problem(box(12), goals(2), seed=0), scalarization=data["scalarization"], **data["options"])
 
 
 @pytest.mark.parametrize(
@@ -68,4 +69,4 @@ def test_every_optimizer_has_a_file_in_conf_that_builds_it(name):
 )
 def test_what_is_unknown_is_refused(name, options, message):
     with pytest.raises(UsageError, match=message):
-        create(name, box(2), goals(), seed=0, **options)
+        create(name, Problem(box(2), goals(), seed=0), **options)

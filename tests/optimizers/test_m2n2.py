@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evomerge.errors import UsageError
-from evomerge.optimizers import M2N2, Failure, Objective, Proposal, Result
+from evomerge.optimizers import M2N2, Failure, Objective, Problem, Proposal, Result
 from evomerge.optimizers.m2n2 import (
     Member,
     attraction,
@@ -194,7 +194,7 @@ def test_mutations_stay_in_the_cube():
 
 def specialists(alpha):
     """Five generalists solve the same ten items; two specialists solve four or five items of their own."""
-    optimizer = M2N2(box(3), goals(), seed=0, first_number=100, population=4, alpha=alpha)
+    optimizer = M2N2(Problem(box(3), goals(), seed=0, first_number=100), population=4, alpha=alpha)
     easy, one, other = [1.0] * 10 + [0.0] * 9, [0.0] * 10 + [1.0] * 4 + [0.0] * 5, [0.0] * 14 + [1.0] * 5
     tables = {0: one, 1: other, **dict.fromkeys(range(2, 7), easy)}
     for number, table in tables.items():
@@ -209,7 +209,7 @@ def test_specialists_survive_where_there_is_competition():
 
 def test_members_below_a_floor_go_first():
     objectives = [Objective("a", 0.0, 1.0), Objective("b", 0.0, 1.0, floor=0.5)]
-    optimizer = M2N2(box(2), objectives, seed=0, first_number=9, population=2)
+    optimizer = M2N2(Problem(box(2), objectives, seed=0, first_number=9), population=2)
     tables = [([1.0, 1.0], [0.0, 0.0]), ([0.0, 0.0], [1.0, 0.0]), ([0.0, 0.0], [1.0, 1.0])]
     for number, pair in enumerate(tables):
         optimizer.tell(Proposal(number, (number / 10,) * 2), scored(*pair))
@@ -218,7 +218,7 @@ def test_members_below_a_floor_go_first():
 
 def test_it_begins_with_the_starting_points_and_fills_the_space():
     """Three are told, two more are spread out, the next is a child, though none of the two is told yet."""
-    optimizer = M2N2(layered(), goals(), seed=1, first_number=3, population=5)
+    optimizer = M2N2(Problem(layered(), goals(), seed=1, first_number=3), population=5)
     ends = (0.2,) * 4 + (0.0,) * 4, (0.0,) * 4 + (0.2,) * 4
     for number, vector in enumerate([*ends, (0.0,) * 8]):
         table = [float(number == i) for i in range(3)]
@@ -230,7 +230,7 @@ def test_it_begins_with_the_starting_points_and_fills_the_space():
 
 
 def test_equal_parents_have_a_mutated_child():
-    optimizer = M2N2(box(3), goals(), seed=0, first_number=2, population=2)
+    optimizer = M2N2(Problem(box(3), goals(), seed=0, first_number=2), population=2)
     for number in range(2):
         optimizer.tell(Proposal(number, (0.5,) * 3), scored([1.0, 0.0]))
     (child,) = optimizer.ask(1)
@@ -249,7 +249,7 @@ def test_it_combines_what_two_experts_can():
 
     gains = []
     for seed in range(3):
-        optimizer = M2N2(dimensions, goals(2), seed=seed, first_number=3)
+        optimizer = M2N2(Problem(dimensions, goals(2), seed=seed, first_number=3))
         best = 0.0
         for number, vector in enumerate([(0.0,) * 12, (2 / 3,) * 6 + (0.0,) * 6, (0.0,) * 6 + (2 / 3,) * 6]):
             optimizer.tell(Proposal(number, vector), solve(vector))
@@ -272,15 +272,19 @@ def test_it_combines_what_two_experts_can():
 )
 def test_wrong_options(options, message):
     with pytest.raises(UsageError, match=message):
-        M2N2(box(2), goals(), seed=0, **options)
+        M2N2(Problem(box(2), goals(), seed=0), **options)
 
 
 def test_a_budget_below_the_archive_is_told():
-    assert M2N2(box(2), goals(), seed=0).describe(21) == M2N2(box(2), goals(), seed=0).describe(None) == []
-    assert "not filled by 20 candidates" in M2N2(box(2), goals(), seed=0).describe(20)[0]
+    assert (
+        M2N2(Problem(box(2), goals(), seed=0)).describe(21)
+        == M2N2(Problem(box(2), goals(), seed=0)).describe(None)
+        == []
+    )
+    assert "not filled by 20 candidates" in M2N2(Problem(box(2), goals(), seed=0)).describe(20)[0]
 
 
 def test_scores_of_items_are_needed():
-    optimizer = M2N2(box(2), goals(), seed=0, first_number=1)
+    optimizer = M2N2(Problem(box(2), goals(), seed=0, first_number=1))
     with pytest.raises(ValueError, match="needs the scores of single items"):
         optimizer.tell(Proposal(0, (0.5, 0.5)), Result((0.5,), (0.1,), (4,)))

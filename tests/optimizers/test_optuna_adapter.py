@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from evomerge.errors import UsageError
-from evomerge.optimizers import Failure, OptunaOptimizer, Proposal, Tpe, maximin, weighted_sum
+from evomerge.optimizers import Failure, OptunaOptimizer, Problem, Proposal, Tpe, maximin, weighted_sum
 from evomerge.recipes import Dimension
 from tests.optimizers.landscapes import box, drive, goals, quadratic, result
 
@@ -38,7 +38,7 @@ def states(optimizer):
 
 @pytest.mark.parametrize("sampler", [tpe, tpe(1), NSGA2(seed=1)], ids=["made anew", "an object", "genetic"])
 def test_the_study_sees_running_failed_and_foreign_points(sampler):
-    optimizer = OptunaOptimizer(box(1, ("a", "b")), goals(), seed=0, first_number=2, sampler=sampler)
+    optimizer = OptunaOptimizer(Problem(box(1, ("a", "b")), goals(), seed=0, first_number=2), sampler=sampler)
     optimizer.tell(Proposal(0, (0.9, 0.25)), result(0.5))
     optimizer.tell(Proposal(1, (0.1, 0.25)), Failure("nan", ""))
     first, second = optimizer.ask(2)
@@ -69,7 +69,7 @@ def test_any_sampler_runs_and_resumes(sampler, objectives):
         return [1.0 - sum((u - 0.2 * (i + 1)) ** 2 for u in v) for i in range(objectives)]
 
     def make():
-        return OptunaOptimizer(box(3), goals(objectives), seed=1, sampler=sampler())
+        return OptunaOptimizer(Problem(box(3), goals(objectives), seed=1), sampler=sampler())
 
     optimizer = make()
     drive(optimizer, 30, score, workers=2)
@@ -85,12 +85,12 @@ def test_samplers_made_anew_are_asked_for_few_proposals_of_a_replay_and_nothing_
         asked.append(seed)
         return tpe(seed)
 
-    optimizer = OptunaOptimizer(SPACE, goals(), seed=1, sampler=make, conditional=True, first_number=1)
+    optimizer = OptunaOptimizer(Problem(SPACE, goals(), seed=1, first_number=1), sampler=make, conditional=True)
     optimizer.tell(Proposal(0, (0.5, 0.5, 0.5, 0.5)), result(0.5))
     drive(optimizer, 40, by_method, workers=3, fails=lambda number: number % 5 == 0)
     flying = optimizer.ask(2)
     before, state = len(asked), optimizer.state_dict()
-    twin = OptunaOptimizer(SPACE, goals(), seed=1, sampler=make, conditional=True, first_number=1)
+    twin = OptunaOptimizer(Problem(SPACE, goals(), seed=1, first_number=1), sampler=make, conditional=True)
     twin.load_state_dict(state)
     assert len(asked) - before == 1 + 6  # proposals 1, 2, 4, 8, 16 and 32, and one to begin with
     for p in flying:
@@ -103,14 +103,14 @@ def test_a_single_objective_sampler_takes_several_through_a_scalarization():
     def score(v):
         return [1.0 - (v[0] - 0.2) ** 2, 1.0 - (v[0] - 0.8) ** 2]
 
-    optimizer = OptunaOptimizer(box(1), goals(2), seed=0, sampler=tpe, scalarization=weighted_sum)
+    optimizer = OptunaOptimizer(Problem(box(1), goals(2), seed=0), sampler=tpe, scalarization=weighted_sum)
     assert not optimizer.multi_objective
     best = max(drive(optimizer, 50, score), key=lambda p: sum(score(p.vector)))
     assert best.vector[0] == pytest.approx(0.5, abs=0.1)
 
 
 def test_a_sampler_that_refuses_the_study_says_so():
-    optimizer = OptunaOptimizer(box(2), goals(2), seed=0, sampler=optuna.samplers.CmaEsSampler(seed=0))
+    optimizer = OptunaOptimizer(Problem(box(2), goals(2), seed=0), sampler=optuna.samplers.CmaEsSampler(seed=0))
     with pytest.raises(UsageError, match="CmaEsSampler cannot search this: .*multi-objective"):
         optimizer.ask(1)
 
@@ -123,7 +123,7 @@ def test_a_sampler_that_refuses_the_study_says_so():
 def test_floors_are_constraints_of_the_study(sampler, scalarization):
     objectives = [replace(goals()[0], floor=0.4), replace(goals()[0], name="free", low=0.2, high=0.7)]
     optimizer = OptunaOptimizer(
-        box(2), objectives, seed=0, first_number=1, sampler=sampler, scalarization=scalarization
+        Problem(box(2), objectives, seed=0, first_number=1), sampler=sampler, scalarization=scalarization
     )
     optimizer.tell(Proposal(0, (0.5, 0.5)), result(0.5, 0.2))
     (p,) = optimizer.ask(1)
@@ -139,7 +139,7 @@ def test_floors_are_constraints_of_the_study(sampler, scalarization):
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("sampler", [tpe, NSGA2(seed=1, population_size=10)], ids=["made anew", "an object"])
 def test_what_the_method_does_not_know_is_neutral_in_the_vector(sampler, conditional):
-    optimizer = OptunaOptimizer(SPACE, goals(), seed=0, sampler=sampler, conditional=conditional)
+    optimizer = OptunaOptimizer(Problem(SPACE, goals(), seed=0), sampler=sampler, conditional=conditional)
     for proposal in drive(optimizer, 40, by_method, workers=2):
         method = SPACE[0].value(proposal.vector[0])
         for dimension, u in zip(SPACE, proposal.vector, strict=True):
@@ -153,7 +153,7 @@ def test_what_the_method_does_not_know_is_no_part_of_a_conditional_trial():
 
     with pytest.warns(optuna.exceptions.ExperimentalWarning):
         make(0)
-    optimizer = OptunaOptimizer(SPACE, goals(), seed=0, sampler=make, conditional=True, first_number=1)
+    optimizer = OptunaOptimizer(Problem(SPACE, goals(), seed=0, first_number=1), sampler=make, conditional=True)
     optimizer.tell(Proposal(0, (0.5, 0.1, 0.2, 0.3)), result(0.1))
     proposals = drive(optimizer, 40, by_method)
     known = {"linear": {"weight"}, "dare": {"weight", "drop_rate"}, "topk": {"weight", "k"}}
@@ -171,7 +171,7 @@ def test_a_point_that_is_known_is_not_proposed_again():
             return 0.25
 
     for sampler in (Stubborn(), lambda seed: Stubborn()):
-        optimizer = OptunaOptimizer(box(2), goals(), seed=0, first_number=1, sampler=sampler)
+        optimizer = OptunaOptimizer(Problem(box(2), goals(), seed=0, first_number=1), sampler=sampler)
         optimizer.tell(Proposal(0, (0.25, 0.25)), result(0.5))
         proposals = drive(optimizer, 8)
         assert len({p.vector for p in proposals} | {(0.25, 0.25)}) == 9
@@ -180,6 +180,6 @@ def test_a_point_that_is_known_is_not_proposed_again():
 def test_optuna_is_silent_and_its_logger_is_left_as_it_was(capfd):
     logger = logging.getLogger("optuna")
     level, handlers = logger.level, list(logger.handlers)
-    drive(Tpe(box(2), goals(), seed=0), 15, quadratic)
+    drive(Tpe(Problem(box(2), goals(), seed=0)), 15, quadratic)
     assert (logger.level, list(logger.handlers)) == (level, handlers)
     assert capfd.readouterr() == ("", "")

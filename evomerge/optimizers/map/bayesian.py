@@ -7,17 +7,14 @@ taken whose scores have the largest posterior spread, times the chance that it i
 So the uncertain is looked at first, an empty region is uncertain, and the number of models is free.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
 from evomerge.checks import number
-from evomerge.optimizers.base import Objective
+from evomerge.optimizers.base import Problem
 from evomerge.optimizers.map.goals import normalised, normals
 from evomerge.optimizers.map.search import MapSearch
 from evomerge.optimizers.map.surrogates import Surrogates
-from evomerge.recipes import Dimension
 
 Array = npt.NDArray[np.float64]
 
@@ -26,17 +23,14 @@ class BayesianMap(MapSearch):
     """MAP with adaptive sampling.
 
     Args:
-        dimensions, objectives, seed, first_number, start, form, coefficients, warp: as in `MapSearch`.
+        problem, start, form, coefficients, warp: as in `MapSearch`.
         width: how many standard errors the optimistic predictions lie above the mean, > 0.
     """
 
     def __init__(
         self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
+        problem: Problem,
         *,
-        seed: int,
-        first_number: int = 0,
         start: int | None = None,
         form: str = "auto",
         coefficients: str = "weights",
@@ -44,10 +38,7 @@ class BayesianMap(MapSearch):
         width: float = 1.0,
     ) -> None:
         super().__init__(
-            dimensions,
-            objectives,
-            seed=seed,
-            first_number=first_number,
+            problem,
             start=start,
             form=form,
             coefficients=coefficients,

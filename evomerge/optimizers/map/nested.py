@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from evomerge.checks import whole
 from evomerge.errors import UsageError
-from evomerge.optimizers.base import Failure, Objective, Proposal, Result
+from evomerge.optimizers.base import Failure, Problem, Proposal, Result
 from evomerge.optimizers.map.design import neutral, weights_of
 from evomerge.optimizers.map.goals import Goal, SingleGoal, gains, normals
 from evomerge.optimizers.map.search import MapSearch
@@ -75,7 +75,7 @@ class NestedMap(MapSearch):
     """A tree of pairwise MAPs, then MAP over the whole space.
 
     Args:
-        dimensions, objectives, seed, first_number, start, form, coefficients, warp: as in `MapSearch`.
+        problem, start, form, coefficients, warp: as in `MapSearch`.
         scalarization: the preferences: joins the scores, by the objectives' weights.
         points: candidates that each pair scores, at least 5.
 
@@ -86,11 +86,8 @@ class NestedMap(MapSearch):
 
     def __init__(
         self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
+        problem: Problem,
         *,
-        seed: int,
-        first_number: int = 0,
         scalarization: Scalarization = weighted_sum,
         points: int = 8,
         start: int | None = None,
@@ -99,10 +96,7 @@ class NestedMap(MapSearch):
         warp: str = "auto",
     ) -> None:
         super().__init__(
-            dimensions,
-            objectives,
-            seed=seed,
-            first_number=first_number,
+            problem,
             start=start,
             form=form,
             coefficients=coefficients,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from evomerge.checks import whole
 from evomerge.errors import UsageError, nearest
-from evomerge.optimizers.base import Failure, Objective, Proposal, Result
+from evomerge.optimizers.base import Failure, Problem, Proposal, Result
 from evomerge.optimizers.map import forms
 from evomerge.optimizers.map.candidates import inside, predicted_front
 from evomerge.optimizers.map.design import Filler, corners, default_size
@@ -22,7 +22,6 @@ from evomerge.optimizers.map.goals import FrontGoal, Goal, gains, normals
 from evomerge.optimizers.map.surrogates import MIN_POINTS, Surrogates, fit_surrogates
 from evomerge.optimizers.map.warp import WARPS
 from evomerge.optimizers.replayed import ReplayedOptimizer
-from evomerge.recipes import Dimension
 
 Array = npt.NDArray[np.float64]
 
@@ -38,7 +37,7 @@ class MapSearch(ReplayedOptimizer):
     """MAP with refitting.
 
     Args:
-        dimensions, objectives, seed, first_number: as in `Optimizer`.
+        problem: what is to be optimised.
         start: points to know before the first fit, starting points included; default `design.default_size`.
         form: full, group, low_rank, diagonal, or auto: the one that predicts left-out points best among those with
             no more coefficients than points.
@@ -53,17 +52,14 @@ class MapSearch(ReplayedOptimizer):
 
     def __init__(
         self,
-        dimensions: Sequence[Dimension],
-        objectives: Sequence[Objective],
+        problem: Problem,
         *,
-        seed: int,
-        first_number: int = 0,
         start: int | None = None,
         form: str = "auto",
         coefficients: str = "weights",
         warp: str = "auto",
     ) -> None:
-        super().__init__(dimensions, objectives, seed=seed, first_number=first_number)
+        super().__init__(problem)
         if start is not None:
             whole(start, "optimizer map: start", least=MIN_POINTS)
         _one_of("form", form, ("auto", *forms.FORMS))
@@ -72,7 +68,7 @@ class MapSearch(ReplayedOptimizer):
         self._form, self._coefficients, self._warp = form, coefficients, warp
         count = len(forms.code(self.dimensions, np.zeros((1, len(self.dimensions))))[0])
         self._start = start or default_size(count)
-        self._filler = Filler(len(self.dimensions), seed)
+        self._filler = Filler(len(self.dimensions), problem.seed)
         self._corners = corners(self.dimensions)
         self._known: list[tuple[float, ...]] = []  # every vector proposed or told
         self._points: list[tuple[float, ...]] = []

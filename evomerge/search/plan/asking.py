@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from evomerge.optimizers import create
-from evomerge.optimizers.base import Objective, Optimizer, Proposal, Result
+from evomerge.optimizers.base import Objective, Optimizer, Problem, Proposal, Result
 from evomerge.recipes import Dimension
 from evomerge.search.plan.cost import NOTHING, Cost, Stopwatch
 
@@ -51,8 +51,8 @@ def asking(
         if found and watch.read().seconds > seconds:
             break
         objectives = [Objective(task, 0.3, 0.7) for task in tasks]
-        told = {"first_number": known + size, "scalarization": scalarization, **options}
-        optimizer = create(name, dimensions, objectives, seed=seed, **told)
+        problem = Problem(dimensions, objectives, seed, known + size)
+        optimizer = create(name, problem, scalarization=scalarization, **options)
         rng = np.random.default_rng([seed, size])
         for number in range(known + size):
             vector = tuple(rng.random(len(dimensions)).tolist())

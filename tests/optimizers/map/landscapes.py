@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from evomerge.optimizers import Objective, Proposal, Result, create
+from evomerge.optimizers import Objective, Problem, Proposal, Result, create
 from evomerge.recipes import Dimension
 
 HIGH = 1.5
@@ -79,7 +79,7 @@ def search(name: str, truth: Truth, *, seed: int, items: int = 64, budget: int =
     """Play a search of `budget` candidates, the starting points among them; return the optimizer and the weights."""
     rng = np.random.default_rng(seed + 77)
     starts = starting_points(k)
-    optimizer = create(name, weights(k), goals(truth, k), seed=seed, first_number=len(starts), **options)
+    optimizer = create(name, Problem(weights(k), goals(truth, k), seed=seed, first_number=len(starts)), **options)
     for number, w in enumerate(starts):
         optimizer.tell(Proposal(number, tuple(w / HIGH)), measured(rng, truth(w[None])[0], items))
     found = list(starts)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evomerge.errors import UsageError
-from evomerge.optimizers import Failure, NestedMap, Objective, Proposal
+from evomerge.optimizers import Failure, NestedMap, Objective, Problem, Proposal
 from evomerge.optimizers.map.amortised import best_points
 from evomerge.recipes import Dimension
 from tests.optimizers.landscapes import result
@@ -39,7 +39,7 @@ def test_eight_experts_are_merged_two_by_two():
         others = w.sum(axis=1, keepdims=True) - w
         return tops * np.clip(0.2 + 0.8 * np.sin(np.clip(w, 0, 1.5) * np.pi / 2) - 0.05 * others**2 / 8, 0.01, 1)
 
-    optimizer = NestedMap(weights(8), plain(8), seed=0)
+    optimizer = NestedMap(Problem(weights(8), plain(8), seed=0))
     told(optimizer, truth, 9)  # a random mix and the experts
     assert optimizer.ask(0) == []
     first = told(optimizer, truth, 4 * 8)
@@ -57,7 +57,7 @@ def test_it_follows_the_preference():
     ends = []
     for weight in (0.05, 20.0):
         tasks = [Objective(o.name, o.low, o.high, weight if o.name == "t0" else 1.0) for o in goals(truth)]
-        optimizer = NestedMap(weights(3), tasks, seed=0)
+        optimizer = NestedMap(Problem(weights(3), tasks, seed=0))
         told(optimizer, truth, 30)
         found = optimizer.surrogates
         ends.append(truth(HIGH * best_points(found, np.array([[o.weight for o in tasks]]), found.points, seed=0))[0, 0])
@@ -75,13 +75,13 @@ def test_after_the_tree_it_goes_on_in_the_whole_space():
 
 
 def test_weights_of_layers_are_tied_in_the_tree():
-    optimizer = NestedMap(weights(2, 3), plain(2), seed=0)
+    optimizer = NestedMap(Problem(weights(2, 3), plain(2), seed=0))
     proposals = told(optimizer, lambda w: np.full((len(w), 2), 0.5), 8)
     assert all(np.ptp(w[:3]) < 1e-12 and np.ptp(w[3:]) < 1e-12 for w in proposals)
 
 
 def test_experts_that_fail_do_not_stop_it():
-    optimizer = NestedMap(weights(4), plain(2), seed=0)
+    optimizer = NestedMap(Problem(weights(4), plain(2), seed=0))
     seen = set()
     for _ in range(60):
         (proposal,) = optimizer.ask(1)
@@ -91,12 +91,12 @@ def test_experts_that_fail_do_not_stop_it():
 
 
 def test_it_never_waits():
-    optimizer = NestedMap(weights(4), plain(2), seed=0)
+    optimizer = NestedMap(Problem(weights(4), plain(2), seed=0))
     assert len({p.vector for p in optimizer.ask(40)}) == 40
 
 
 def test_told_experts_are_not_scored_again():
-    optimizer = NestedMap(weights(2), plain(2), seed=0, first_number=2)
+    optimizer = NestedMap(Problem(weights(2), plain(2), seed=0, first_number=2))
     for number, vector in enumerate([(2 / 3, 0.0), (0.0, 2 / 3)]):
         optimizer.tell(Proposal(number, vector), result(0.5, 0.4))
     (proposal,) = optimizer.ask(1)
@@ -104,11 +104,11 @@ def test_told_experts_are_not_scored_again():
 
 
 def test_what_it_costs_is_told():
-    lines = NestedMap(weights(8), plain(8), seed=0).describe(100)
+    lines = NestedMap(Problem(weights(8), plain(8), seed=0)).describe(100)
     assert lines[0] == (
         "nested_map: 8 experts, 7 merges of two, 56 candidates of 100; the rest go to map over all 8 dimensions"
     )
-    assert "24 weights are tied" in NestedMap(weights(8, 3), plain(8), seed=0).describe(None)[1]
+    assert "24 weights are tied" in NestedMap(Problem(weights(8, 3), plain(8), seed=0)).describe(None)[1]
 
 
 @pytest.mark.parametrize(
@@ -121,10 +121,10 @@ def test_what_it_costs_is_told():
 )
 def test_spaces_without_one_weight_an_expert_are_refused(space, message):
     with pytest.raises(UsageError, match=message):
-        NestedMap(space, plain(2), seed=0)
+        NestedMap(Problem(space, plain(2), seed=0))
 
 
 @pytest.mark.parametrize("points", [4, True, 6.5])
 def test_bad_options_are_refused(points):
     with pytest.raises(UsageError, match="points"):
-        NestedMap(weights(2), plain(2), seed=0, points=points)
+        NestedMap(Problem(weights(2), plain(2), seed=0), points=points)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evomerge.errors import UsageError
-from evomerge.optimizers import BayesianMap, Failure, MapSearch, Proposal, create
+from evomerge.optimizers import BayesianMap, Failure, MapSearch, Problem, Proposal, create
 from evomerge.optimizers.map.amortised import best_points, preferences
 from evomerge.optimizers.map.forms import build_all
 from evomerge.reporting.front import hypervolume
@@ -60,7 +60,7 @@ def test_it_beats_random_search_where_the_landscape_is_no_quadratic():
 
 @pytest.mark.parametrize("name", ["map", "bayesian_map"])
 def test_one_objective_is_climbed_to_its_peak(name):
-    proposals = drive(create(name, box(6), plain_goals(), seed=0), 60)
+    proposals = drive(create(name, Problem(box(6), plain_goals(), seed=0)), 60)
     assert 1 - max(quadratic(p.vector)[0] for p in proposals) < 0.005
 
 
@@ -68,7 +68,7 @@ def test_floors_are_kept():
     """Two tasks that want opposite ends of one weight: with a floor on the second the search stays below 0.6."""
     tasks = plain_goals(2)
     tasks[1] = type(tasks[1])("task1", 0.0, 1.0, floor=0.5)
-    optimizer = MapSearch(weights(1), tasks, seed=0)
+    optimizer = MapSearch(Problem(weights(1), tasks, seed=0))
     proposals = drive(optimizer, 40, lambda v: [0.1 + 0.8 * v[0], 0.8 - 0.5 * v[0]])
     late = np.array([p.vector[0] for p in proposals[20:]])
     assert np.mean(late <= 0.62) > 0.8
@@ -78,13 +78,13 @@ def test_an_objective_of_no_weight_is_left_out():
     tasks = plain_goals(2)
     tasks[1] = type(tasks[1])("task1", 0.0, 1.0, weight=0.0)
     proposals = drive(
-        MapSearch(weights(2), tasks, seed=0), 30, lambda v: [0.9 - (v[0] - 0.3) ** 2, 0.2 + 0.7 * v[0] * v[1]]
+        MapSearch(Problem(weights(2), tasks, seed=0)), 30, lambda v: [0.9 - (v[0] - 0.3) ** 2, 0.2 + 0.7 * v[0] * v[1]]
     )
     assert np.median([abs(p.vector[0] - 0.3) for p in proposals[-10:]]) < 0.15
 
 
 def test_parallel_proposals_keep_apart():
-    optimizer = MapSearch(weights(2), plain_goals(2), seed=0)
+    optimizer = MapSearch(Problem(weights(2), plain_goals(2), seed=0))
     truth = logit_quadratic(1, 2)
     drive(optimizer, 20, lambda v: truth(HIGH * np.array([v]))[0].tolist())
     batch = np.array([p.vector for p in optimizer.ask(8)])
@@ -95,7 +95,7 @@ def test_parallel_proposals_keep_apart():
 
 def test_it_does_not_run_against_a_wall_of_failures():
     """The quadratic rises towards a corner where every candidate fails."""
-    optimizer = MapSearch(weights(2), plain_goals(), seed=0)
+    optimizer = MapSearch(Problem(weights(2), plain_goals(), seed=0))
     failures = 0
     for _ in range(50):
         (proposal,) = optimizer.ask(1)
@@ -108,7 +108,7 @@ def test_it_does_not_run_against_a_wall_of_failures():
 
 def test_noise_is_searched_evenly():
     rng = np.random.default_rng(0)
-    optimizer = MapSearch(weights(3), plain_goals(), seed=0)
+    optimizer = MapSearch(Problem(weights(3), plain_goals(), seed=0))
     proposals = drive(optimizer, 60, lambda v: [rng.binomial(64, 0.5) / 64])
     late = np.array([p.vector for p in proposals[20:]])
     assert not optimizer.surrogates.trusted
@@ -116,7 +116,7 @@ def test_noise_is_searched_evenly():
 
 
 def test_the_design_is_short_of_the_starting_points_that_are_told():
-    optimizer = MapSearch(weights(2), plain_goals(), seed=0, first_number=3)
+    optimizer = MapSearch(Problem(weights(2), plain_goals(), seed=0, first_number=3))
     for number, vector in enumerate([(0.0, 0.0), (2 / 3, 0.0), (0.0, 2 / 3)]):
         optimizer.tell(Proposal(number, vector), result(0.5))
     first = [p.vector for p in optimizer.ask(9)]
@@ -126,16 +126,18 @@ def test_the_design_is_short_of_the_starting_points_that_are_told():
 
 
 def test_coefficients_are_told_against_the_budget():
-    (line,) = MapSearch(weights(3), plain_goals(), seed=0).describe(100)
+    (line,) = MapSearch(Problem(weights(3), plain_goals(), seed=0)).describe(100)
     assert line == (
         "map: coefficients of a quadratic for each task: full 10, diagonal 7; 100 candidates, 14 of them the starting "
         "design"
     )
     wide = weights(3, 20)
-    lines = MapSearch(wide, plain_goals(), seed=0).describe(60)
+    lines = MapSearch(Problem(wide, plain_goals(), seed=0)).describe(60)
     assert f"full {1 + 60 + 60 * 61 // 2}" in lines[0]
     assert f"{min(form.size for form in build_all(wide))} coefficients are many for 60 candidates" in lines[1]
-    assert MapSearch(weights(3), plain_goals(), seed=0, form="full").describe(None) == ["map: 10 coefficients a task"]
+    assert MapSearch(Problem(weights(3), plain_goals(), seed=0), form="full").describe(None) == [
+        "map: 10 coefficients a task"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -150,10 +152,10 @@ def test_coefficients_are_told_against_the_budget():
 )
 def test_bad_options_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
-        MapSearch(weights(2), plain_goals(), seed=0, **options)
+        MapSearch(Problem(weights(2), plain_goals(), seed=0), **options)
 
 
 @pytest.mark.parametrize("width", [0, -1.0, True, "wide"])
 def test_bad_widths_are_refused(width):
     with pytest.raises(UsageError, match="width"):
-        BayesianMap(weights(2), plain_goals(), seed=0, width=width)
+        BayesianMap(Problem(weights(2), plain_goals(), seed=0), width=width)
