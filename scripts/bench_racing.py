@@ -216,7 +216,7 @@ def searches(job: tuple[Setting, RacingSettings | None, int, int]) -> Trace:
 
 
 def compare(full: list[Trace], raced: list[Trace], candidates: int) -> dict[str, float | None]:
-    """Compare searches of the same seeds: items and regret at equal candidates, items at equal mean regret (None: never reached)."""
+    """Compare searches of the same seeds: items and regret at equal candidates, items at equal mean regret, if ever."""
     spent = float(np.mean([path.items[candidates] for path in full]))
     target = [path.regret[candidates] for path in full]
     differences = np.array([path.regret[candidates] for path in raced]) - target
