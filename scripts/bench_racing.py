@@ -215,8 +215,8 @@ def searches(job: tuple[Setting, RacingSettings | None, int, int]) -> Trace:
     return search(*job)
 
 
-def compare(full: list[Trace], raced: list[Trace], candidates: int) -> dict[str, float]:
-    """Compare searches of the same seeds: items and regret at equal candidates, items at equal mean regret."""
+def compare(full: list[Trace], raced: list[Trace], candidates: int) -> dict[str, float | None]:
+    """Compare searches of the same seeds: items and regret at equal candidates, items at equal mean regret, if ever."""
     spent = float(np.mean([path.items[candidates] for path in full]))
     target = [path.regret[candidates] for path in full]
     differences = np.array([path.regret[candidates] for path in raced]) - target
@@ -229,7 +229,7 @@ def compare(full: list[Trace], raced: list[Trace], candidates: int) -> dict[str,
         "difference": float(differences.mean()),
         "difference_error": float(differences.std(ddof=1) / math.sqrt(len(differences))),
         "items_at_equal_candidates": float(items[candidates]) / spent,
-        "items_at_equal_regret": float(items[reached[0]]) / spent if len(reached) else math.nan,
+        "items_at_equal_regret": float(items[reached[0]]) / spent if len(reached) else None,
         "completed": float(np.mean([path.complete for path in raced])) / (len(items) - 1),
     }
 
@@ -291,16 +291,15 @@ def main() -> None:
                 raced = list(pool.map(searches, [(setting, settings, more, seed) for seed in seeds]))
                 row = compare(full, raced, options.candidates)
                 report["searches"].append(vars(setting) | {"candidates": options.candidates} | row)
+                at_equal = row["items_at_equal_regret"]
                 print(
                     f"  {name:<12}{items:>4} items {optimizer:<7} regret {row['full_regret']:.3f} full, "
                     f"{row['raced_regret']:.3f} raced ({row['difference']:+.3f} +- {row['difference_error']:.3f}) with "
-                    f"{row['items_at_equal_candidates']:.2f} of the items; equal regret at "
-                    f"{row['items_at_equal_regret']:.2f}; {row['completed']:.2f} complete   "
+                    f"{row['items_at_equal_candidates']:.2f} of the items; equal regret "
+                    f"{'not reached' if at_equal is None else f'at {at_equal:.2f}'}; {row['completed']:.2f} complete   "
                     f"{time.monotonic() - start:.0f} s",
                     flush=True,
                 )
-            shares = [row["items_at_equal_regret"] for row in report["searches"]]
-            print(f"  mean share of items at equal regret: {np.nanmean(shares):.2f}")
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
 
