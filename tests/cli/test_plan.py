@@ -8,7 +8,7 @@ from tests.search.runs import SMALL, here
 def test_the_configuration_is_that_of_a_search():
     data, directory = compose(["experiment=quickstart", "seed=3", "budget.candidates=9"])
     assert data["budget"]["candidates"] == 9
-    assert str(directory) == "runs/quickstart-cmaes-seed3"
+    assert str(directory) == "runs/quickstart-map-seed3"
     assert "hydra" not in data
 
 
