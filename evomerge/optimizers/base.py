@@ -66,7 +66,7 @@ class Problem:
     first_number: int = 0
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` where there is nothing to optimise."""
+        """Raise `ValueError` where there is nothing to optimise, or for a seed below zero."""
         if not self.dimensions or not self.objectives:
             raise ValueError("an optimizer needs at least one dimension and one objective")
         if self.seed < 0:

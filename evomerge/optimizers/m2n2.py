@@ -71,17 +71,10 @@ class M2N2(ReplayedOptimizer):
     multi_objective = True
     wants_items = True
 
-    def __init__(
-        self,
-        problem: Problem,
-        *,
-        population: int = 20,
-        alpha: float = 1.0,
-    ) -> None:
+    def __init__(self, problem: Problem, *, population: int = 20, alpha: float = 1.0) -> None:
         super().__init__(problem)
         whole(population, "optimizer m2n2: population", least=2)
-        number(alpha, "optimizer m2n2: alpha", least=0)
-        self._population, self._alpha = population, float(alpha)
+        self._population, self._alpha = population, number(alpha, "optimizer m2n2: alpha", least=0)
         self._places = [place(dimension) for dimension in self.dimensions]
         self._archive: list[Member] = []
         self._known: list[tuple[float, ...]] = []  # every point asked for or told

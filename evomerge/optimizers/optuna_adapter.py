@@ -9,7 +9,6 @@ spaces that differ from trial to trial. This file knows nothing about what a sam
 """
 
 import logging
-import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from optuna.trial import TrialState
 
 from evomerge.errors import UsageError
 from evomerge.optimizers.base import Failure, Problem, Proposal, Result
-from evomerge.optimizers.replayed import ReplayedOptimizer
+from evomerge.optimizers.replayed import ReplayedOptimizer, lowered
 from evomerge.optimizers.scalarization import Scalarization
 from evomerge.recipes import Dimension
 
@@ -74,7 +73,6 @@ class OptunaOptimizer(ReplayedOptimizer):
         self._make: Callable[[int], optuna.samplers.BaseSampler] | None = None
         if not isinstance(sampler, optuna.samplers.BaseSampler):
             self._make = sampler
-        self._best_complete = math.inf  # the best joined score of a complete result; infinite without one
         self._seen: set[tuple[float, ...]] = set()
         self._flying: dict[int, optuna.Trial] = {}
         directions = ["maximize"] * (1 if scalarization else len(self.objectives))
@@ -168,11 +166,11 @@ class OptunaOptimizer(ReplayedOptimizer):
 
     def _values(self, result: Result) -> list[float]:
         if self._scalarize:
-            joined = self._scalarize(self._without_floors, result.values)
+            joined = [self._scalarize(self._without_floors, result.values)]
             if result.cut_short:
-                return [min(joined, self._best_complete)]
-            self._best_complete = max(joined, self._best_complete) if math.isfinite(self._best_complete) else joined
-            return [joined]
+                known = [[self._scalarize(self._without_floors, values)] for values in self._complete]
+                return list(lowered(joined, known))
+            return joined
         return [objective.normalise(value) for objective, value in zip(self.objectives, result.values, strict=True)]
 
     def _constraints(self, result: Result) -> dict[str, float]:

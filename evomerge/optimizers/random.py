@@ -9,7 +9,7 @@ from evomerge.optimizers.replayed import ReplayedOptimizer
 
 
 class RandomSearch(ReplayedOptimizer):
-    """Independent points, uniform in the cube. Arguments as in `Optimizer`."""
+    """Independent points, uniform in the cube."""
 
     multi_objective = True
 

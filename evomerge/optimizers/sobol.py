@@ -10,7 +10,7 @@ from evomerge.optimizers.replayed import ReplayedOptimizer
 
 
 class SobolSearch(ReplayedOptimizer):
-    """The points of a scrambled Sobol sequence (Joe and Kuo 2008), in order. Arguments as in `Optimizer`."""
+    """The points of a scrambled Sobol sequence (Joe and Kuo 2008), in order."""
 
     multi_objective = True
 

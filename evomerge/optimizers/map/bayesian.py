@@ -37,15 +37,8 @@ class BayesianMap(MapSearch):
         warp: str = "auto",
         width: float = 1.0,
     ) -> None:
-        super().__init__(
-            problem,
-            start=start,
-            form=form,
-            coefficients=coefficients,
-            warp=warp,
-        )
-        number(width, "optimizer bayesian_map: width", above=0)
-        self._width = float(width)
+        super().__init__(problem, start=start, form=form, coefficients=coefficients, warp=warp)
+        self._width = number(width, "optimizer bayesian_map: width", above=0)
 
     def _worth(self, surrogates: Surrogates, pool: Array) -> Array:
         """Return the spread of the normalised scores, summed over tasks, times the chance of an improvement."""

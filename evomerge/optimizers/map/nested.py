@@ -95,13 +95,7 @@ class NestedMap(MapSearch):
         coefficients: str = "weights",
         warp: str = "auto",
     ) -> None:
-        super().__init__(
-            problem,
-            start=start,
-            form=form,
-            coefficients=coefficients,
-            warp=warp,
-        )
+        super().__init__(problem, start=start, form=form, coefficients=coefficients, warp=warp)
         whole(points, "optimizer nested_map: points", least=5)
         self._scalarize, self._points_a_pair = scalarization, points
         self._experts = experts_of(self.dimensions)
