@@ -1,6 +1,6 @@
 """evomerge in a notebook or a script: start a search, open a run, look at it, get its models.
 
-    run = evomerge.search("experiment=quickstart")       # or evomerge.Run.open("runs/quickstart-cmaes-seed0")
+    run = evomerge.search("experiment=quickstart")       # or evomerge.Run.open("runs/quickstart-map-seed0")
     run.front                                            # a pandas data frame
     model = run.merge()                                  # a live transformers model
 
@@ -31,13 +31,14 @@ from evomerge.search.directory import RunDirectory, outcomes_of
 from evomerge.search.evaluate import summary
 from evomerge.search.export import export_recipe, export_trial
 from evomerge.search.frames import outcomes_frame, parameters_frame, scores_frame, trials_frame
+from evomerge.search.opening import inherit, open_tasks, pick_items
 from evomerge.search.predicted import Predicted
 from evomerge.search.preferred import predicted_choice
 from evomerge.search.record import Record
 from evomerge.search.results import selected
 from evomerge.search.scorer import load_chat, load_scorer, pick_device, start_sandbox
 from evomerge.search.show import pick_trial
-from evomerge.search.start import pick_items, run_search
+from evomerge.search.start import run_search
 
 #: Which model: a candidate's or baseline's number, "best" (on the selection split), "knee" (of the front), or a recipe.
 Pick = int | str | Recipe
@@ -163,13 +164,8 @@ class Run:
         """
         config = SearchConfig.from_dict(self.config)
         with undisturbed():
-            tasks = self._tasks(config, config.tasks)
-            items = {split: pick_items(tasks, split, getattr(config.items, split)) for split in SPLITS}
-        read_also = []
-        if config.fork_from is not None:
-            parent = RunDirectory(Path(config.fork_from))
-            read_also.append(outcomes_of(parent, parent.read_config()))
-        store = OutcomeStore(outcomes_of(RunDirectory(self.path), self.config), read_also=read_also)
+            _, items = open_tasks(config, self._pool(self.record.trials[0].recipe))
+        store = OutcomeStore(outcomes_of(RunDirectory(self.path), self.config), read_also=inherit(config)[0])
         keys = {trial.fingerprint for trial in self.record.of_kind() if trial.fingerprint is not None}
         return outcomes_frame(self.record, items, {key: store.of_model(key) for key in sorted(keys)})
 

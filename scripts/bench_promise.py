@@ -36,8 +36,8 @@ from evomerge.search.config import SearchConfig
 from evomerge.search.directory import RunDirectory
 from evomerge.search.evaluate import evaluate
 from evomerge.search.export import export_predicted
+from evomerge.search.opening import open_pool, open_spaces
 from evomerge.search.predicted import predictions_of, read_predictions
-from evomerge.search.start import open_pool, open_spaces
 from evomerge.threads import one_thread
 
 Array = NDArray[np.float64]

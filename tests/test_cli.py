@@ -120,7 +120,9 @@ def test_a_sweep_writes_one_run_a_job_and_opens_the_report_once(tmp_path):
     done = search(tmp_path / "unused", "-m", "optimizer=random,sobol", "seed=1,2", f"hydra.sweep.dir={tmp_path}/sweep")
     assert done.returncode == 0, done.stderr
     runs = sorted(path.parent for path in (tmp_path / "sweep").rglob("ledger.jsonl"))
-    assert len(runs) == 4
+    assert {path.name for path in runs} == {
+        f"optimizer={optimizer},seed={seed}" for optimizer in ("random", "sobol") for seed in (1, 2)
+    }
     assert all((path / "best" / "recipe.yaml").exists() and (path / "front.json").exists() for path in runs)
     assert sum((path / "report.json").exists() for path in runs) == 1
     assert "winner of the sweep" in done.stdout

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 
 from evomerge.cli.words import Commands, add_command, print_next, threads
 
@@ -44,7 +45,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         print_diagnosis(diagnosis)
         if diagnosis.merges and experts:
-            labels = ", ".join(f"expert{number}: {expert}" for number, expert in enumerate(experts, start=1))
+            names = [re.sub(r"\W+", "_", facts.label) for facts in diagnosis.models[1:]]
+            labels = ", ".join(f"{name}: {expert}" for name, expert in zip(names, experts, strict=True))
             words = [f"models.base={base}", "~models.experts", f"+models.experts={{{labels}}}"]
             print_next((["evomerge", "plan", *words], "what a search over them needs; add tasks=..."))
     return 0 if diagnosis.merges else 1

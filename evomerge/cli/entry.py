@@ -19,8 +19,8 @@ DESCRIPTION = "Find the best way to merge fine-tuned language models."
 EPILOG = """A first search, on tiny models that ship with evomerge, and its model:
 
   evomerge search experiment=quickstart
-  evomerge front runs/quickstart-cmaes-seed0
-  evomerge export runs/quickstart-cmaes-seed0 my-model
+  evomerge front runs/quickstart-map-seed0
+  evomerge export runs/quickstart-map-seed0 my-model
 
 `evomerge COMMAND --help` shows examples of each command.
 """
@@ -36,9 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["search"]:  # Hydra reads its overrides itself
             return search.run(argparse.Namespace(overrides=arguments[1:]))
         parser, names = build_parser()
-        if arguments and not arguments[0].startswith("-") and arguments[0] not in names:
-            raise UsageError(f"unknown command {arguments[0]!r}; {nearest(arguments[0], names)}")
-        options = parser.parse_args(arguments)
+        if not arguments:
+            parser.print_help()
+            return 0
+        command, *_ = arguments
+        if command not in (*names, *parser._option_string_actions):
+            kind = "option" if command.startswith("-") else "command"
+            raise UsageError(f"unknown {kind} {command!r}; {nearest(command, [*names, '--help', '--version'])}")
+        options, unknown = parser.parse_known_args(arguments)
+        for word in unknown:
+            known = names[command]._option_string_actions if word.startswith("-") else ()
+            hint = nearest(word.partition("=")[0], known) if known else "that is one word too many"
+            raise UsageError(f"{command}: unknown word {word!r}; {hint} (see evomerge {command} --help)")
         run: Callable[[argparse.Namespace], int] = options.run_command
         return run(options)
     except UsageError as error:

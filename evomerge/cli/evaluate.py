@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from evomerge.cli.quiet import quiet
-from evomerge.cli.words import Commands, add_command, batch_size, pairs, write_file
+from evomerge.cli.words import Commands, add_command, batch_size, pairs, print_next, write_file
 
 EXAMPLES = """
 evomerge evaluate zoo:math --tasks zoo_math,zoo_code --allow-code-execution
@@ -88,4 +88,6 @@ def run(options: argparse.Namespace) -> int:
     )
     if options.out:
         write_file(options.out, json.dumps(report, indent=1) + "\n")
+    if options.model.endswith((".yaml", ".yml")):
+        print_next((["evomerge", "merge", options.model, "my-model"], "this recipe's model, on the disk"))
     return 0

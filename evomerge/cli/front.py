@@ -2,20 +2,19 @@
 
 import argparse
 import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from evomerge.cli.quiet import quiet
-from evomerge.cli.words import Commands, add_command, weights
+from evomerge.cli.words import Commands, add_command, print_next, weights
 from evomerge.errors import UsageError
 
 EXAMPLES = """
 evomerge front RUN_DIR
-evomerge front RUN_DIR --prefer math=2 --prefer code=1
+evomerge front RUN_DIR --prefer gsm8k=2 --prefer mbpp=1
 evomerge front RUN_DIR --json
-evomerge front RUN_DIR --predicted --prefer math=0.7 --prefer code=0.3
-evomerge front RUN_DIR --predicted --prefer math=0.7 --recipe recipe.yaml
+evomerge front RUN_DIR --predicted --prefer gsm8k=2 --prefer mbpp=1
+evomerge front RUN_DIR --predicted --prefer gsm8k=1 --recipe recipe.yaml
 """
 
 
@@ -26,7 +25,7 @@ def add(commands: Commands) -> None:
         help="show the front of a run: candidates that no other beats on every task",
         examples=EXAMPLES,
     )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="finished, stopped or still running")
     parser.add_argument(
         "--prefer",
         action="append",
@@ -58,8 +57,8 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(front_json(options.run_dir, prefer), indent=1))
         return 0
     first = front_table(options.run_dir, prefer)
-    if prefer:
-        print(f"next: evomerge export RUN_DIR OUT_DIR {_words(prefer)}   (writes {first.name}, best for these weights)")
+    use = f"the model of {first.name}, best for these weights" if prefer else "the model of the best on selection"
+    print_next((["evomerge", "export", options.run_dir, "my-model", *_words(prefer)], use))
     return 0
 
 
@@ -72,12 +71,13 @@ def _predicted(run_dir: Path, prefer: Mapping[str, float], *, as_json: bool, rec
         print(json.dumps(predicted_json(run_dir, prefer), indent=1))
     else:
         predicted_table(run_dir, prefer)
-        print(" ".join(f"next: evomerge export RUN_DIR OUT_DIR --predicted {_words(prefer)}".split()))
+        words: list[str | Path] = ["evomerge", "export", run_dir, "my-model", "--predicted", *_words(prefer)]
+        print_next((words, "the model of this recipe"))
     if recipe:
         write_predicted(run_dir, prefer, recipe)
     return 0
 
 
-def _words(prefer: Mapping[str, float]) -> str:
+def _words(prefer: Mapping[str, float]) -> list[str]:
     """Write weights as the options that name them."""
-    return " ".join(f"--prefer {shlex.quote(f'{task}={weight!r}')}" for task, weight in prefer.items())
+    return [word for task, weight in prefer.items() for word in ("--prefer", f"{task}={weight!r}".removesuffix(".0"))]

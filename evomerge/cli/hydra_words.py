@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 #: The flags of `evomerge search` that Hydra reads.
-FLAGS = ("-m", "--multirun", "--help", "--cfg", "--resolve", "--info")
+FLAGS = ("-m", "--multirun", "-h", "--help", "--cfg", "--resolve", "--info", "--config-dir")
 
 
 def override_words(word: str, others: Sequence[str], conf: Path) -> list[str]:

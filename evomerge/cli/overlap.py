@@ -47,4 +47,6 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(found, indent=1))
     else:
         print_overlap(found)
+        if any(task["above"] for task in found["tasks"].values()):
+            print("next: count on no score of a model that was trained on these texts on the items above")
     return 0

@@ -2,14 +2,12 @@
 
 import argparse
 import json
-import os
 import re
 import shlex
-from pathlib import Path
-from typing import Any, cast
 
 from evomerge.cli.quiet import quiet
 from evomerge.cli.words import Commands, add_command
+from evomerge.config import compose
 from evomerge.errors import UsageError
 
 EXAMPLES = """
@@ -42,6 +40,9 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the plan; status 1 if the search does not fit."""
+    for word in options.overrides:
+        if word.startswith("-"):
+            raise UsageError(f"plan: {word!r} is no override; write key=value words as for a search")
     data, directory = compose(options.overrides)
     quiet()
     from rich.console import Console
@@ -69,31 +70,6 @@ def run(options: argparse.Namespace) -> int:
         if plan.go:
             print(f"next: {shlex.join(['evomerge', 'search', *options.overrides])}")
     return 0 if plan.go else 1
-
-
-def compose(overrides: list[str]) -> tuple[dict[str, Any], Path]:
-    """Return the configuration of a search as plain data, and the run directory that it would have."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from evomerge.config import conf_dir, explain_override
-
-    for word in overrides:
-        if word.startswith("-"):
-            raise UsageError(f"plan: {word!r} is no override; write key=value words as for a search")
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            composed = hydra_compose("config", overrides=overrides, return_hydra_config=True)
-        directory = Path(str(composed.hydra.run.dir))
-        own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
-        data = cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(explain_override(error)) from None
-    return data, directory
 
 
 def _bytes(text: str | None, option: str) -> int | None:

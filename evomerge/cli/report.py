@@ -8,7 +8,7 @@ from evomerge.cli.words import Commands, add_command, print_notes
 
 EXAMPLES = """
 evomerge report RUN_DIR
-evomerge report runs/quickstart-cmaes-seed0 runs/quickstart-map-seed0 --out both.html
+evomerge report runs/quickstart-map-seed0 runs/quickstart-cmaes-seed0 --out both.html
 """
 
 
@@ -38,5 +38,6 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
     print_notes(rebuild_all(runs))
     write_page(runs, out)
-    print(f"{out}: written; open it in any browser, it needs no server and no network")
+    print(f"{out}: written")
+    print("next: open it in any browser; it is one file that needs no server and no network")
     return 0

@@ -3,13 +3,15 @@
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from evomerge.cli.hydra_words import FLAGS
 from evomerge.cli.quiet import quiet
 from evomerge.cli.termination import raising_terminated
 from evomerge.cli.words import Commands, add_command, print_next
-from evomerge.errors import EvomergeError, UsageError
+from evomerge.errors import EvomergeError, UsageError, nearest
 
 EXAMPLES = """
 evomerge search experiment=quickstart
@@ -69,10 +71,14 @@ def run(options: argparse.Namespace) -> int:
             )
         return best
 
+    for word in options.overrides:
+        if word.startswith("-") and word.partition("=")[0] not in FLAGS:
+            raise UsageError(f"search: unknown option {word!r}; {nearest(word, FLAGS)} (see evomerge search --help)")
     flags = [word for word in options.overrides if word in ("-m", "--multirun")]
     rest = [word for word in options.overrides if word not in flags]
-    sys.argv = ["evomerge search", *flags, *rest]  # Hydra wants flags in front of overrides
     try:
+        # Hydra wants flags in front of overrides
+        sys.argv = ["evomerge search", *flags, *(sweep_words(rest) if flags else rest)]
         with raising_terminated():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
     except (HydraException, OmegaConfBaseException) as error:
@@ -84,3 +90,26 @@ def run(options: argparse.Namespace) -> int:
     for sweep in finished_sweeps:
         report_winner(sweep)
     return 0
+
+
+def sweep_words(words: Sequence[str]) -> list[str]:
+    """Return the words of a sweep with names for its jobs' directories: what is swept, the optimizer and the seed.
+
+    Hydra would name them after all overrides, of which some (`+models.experts={...}`) make no name of a directory, and
+    twice after one that is given a single value before it is swept.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    overrides = [word for word in words if word[:1] == "~" or ("=" in word and word[:1] != "-")]
+    given = dict(zip(overrides, OverridesParser.create().parse_overrides(overrides), strict=True))
+    swept = {one.key_or_group for one in given.values() if one.is_sweep_override()}
+    if not swept:
+        return list(words)
+    superseded = {
+        word
+        for word, one in given.items()
+        if one.key_or_group in swept and not one.is_sweep_override() and not isinstance(one.value(), dict)
+    }
+    left_out = sorted({one.key_or_group for one in given.values()} - swept - {"optimizer", "seed"})
+    named = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(left_out)}]"
+    return [named, *(word for word in words if word not in superseded)]

@@ -69,6 +69,7 @@ def threads(number: int) -> int:
 def write_file(path: Path, text: str) -> None:
     """Write what a user asked for; `WorkError` if that fails."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise WorkError(f"{path}: cannot be written: {error.strerror}") from None

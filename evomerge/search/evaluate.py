@@ -28,8 +28,8 @@ from evomerge.reporting.statistics import Interval, mean_interval
 from evomerge.reporting.tables import are_shares, print_table
 from evomerge.search.columns import RATES, interval_text, legend, rates
 from evomerge.search.config import Evaluation
+from evomerge.search.opening import pick_items
 from evomerge.search.scorer import load_backend, load_chat, load_scorer, pick_device, start_sandbox
-from evomerge.search.start import pick_items
 
 # 2: metric, aggregate, tokens, seconds, and rates of looping and misshapen answers.
 EVALUATION_VERSION = 2

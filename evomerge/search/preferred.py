@@ -10,8 +10,8 @@ from evomerge.errors import UsageError, WorkError
 from evomerge.recipes import Recipe
 from evomerge.search.config import SearchConfig
 from evomerge.search.directory import RunDirectory, write_text
+from evomerge.search.opening import open_pool, open_spaces
 from evomerge.search.predicted import Predicted, predicted_recipe, read_predictions
-from evomerge.search.start import open_pool, open_spaces
 
 
 def predicted_choice(run: Path, prefer: Mapping[str, float]) -> tuple[Recipe, Predicted]:

@@ -1,6 +1,7 @@
 import pytest
 
-from evomerge.cli.plan import _bytes, compose
+from evomerge.cli.plan import _bytes
+from evomerge.config import compose
 from evomerge.errors import UsageError
 from tests.search.runs import SMALL, here
 

@@ -14,9 +14,9 @@ from evomerge.recipes import Recipe
 from evomerge.search.config import SearchConfig
 from evomerge.search.directory import RunDirectory
 from evomerge.search.ledger import LEDGER_VERSION
+from evomerge.search.opening import open_pool, open_spaces
 from evomerge.search.predicted import Predictions, predicted_page
 from evomerge.search.preferred import predicted_choice
-from evomerge.search.start import open_pool, open_spaces
 from tests.search.test_config import composed
 
 PREFERENCES = ({"zoo_math": 1.0}, {"zoo_math": 0.3, "zoo_code": 0.7}, {"zoo_code": 2.0}, {})
@@ -53,7 +53,7 @@ def test_one_recipe_for_a_preference_everywhere(run, tmp_path, capsys, prefer):
     path, found = run
     recipe, point = predicted_choice(path, prefer)
     assert recipe.hash == point.hash == found.best(prefer).hash
-    words = [word for task, weight in prefer.items() for word in ("--prefer", f"{task}={weight}")]
+    words = [word for task, weight in prefer.items() for word in ("--prefer", f"{task}={weight:g}")]
     file = tmp_path / "recipe.yaml"
     assert main(["front", str(path), "--predicted", "--json", "--recipe", str(file), *words]) == 0
     best = json.loads(capsys.readouterr().out)["best"]
@@ -63,7 +63,8 @@ def test_one_recipe_for_a_preference_everywhere(run, tmp_path, capsys, prefer):
     assert main(["front", str(path), "--predicted", *words]) == 0
     shown = capsys.readouterr().out
     assert recipe.hash in shown
-    assert shown.splitlines()[-1] == " ".join(["next: evomerge export RUN_DIR OUT_DIR --predicted", *words])
+    command = " ".join(["next: evomerge export", str(path), "my-model --predicted", *words])
+    assert shown.splitlines()[-1].startswith(command)
 
 
 def test_a_run_whose_space_has_changed_is_refused(run, tmp_path):

@@ -21,5 +21,4 @@ def cost(view: View) -> dict[str, Any]:
         "items": items,
         "tokens": sum(score.tokens for _, score in rows),
         "candidates": len(view.record.of_kind("candidate")),
-        "from_store": None,  # no ledger says which answers were known before
     }

@@ -10,11 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from evomerge.optimizers.scalarization import shortfall
+from evomerge.search.baselines import RIVALS
 from evomerge.search.page.numbers import short
 from evomerge.search.page.view import View
 from evomerge.search.record import Trial
+from evomerge.search.results import by_estimate
 
 Array = npt.NDArray[np.float64]
+
+BASELINES = {"base": "base", "expert": "best expert", **RIVALS}
 
 
 def curves(view: View) -> dict[str, list[Any]]:
@@ -48,12 +52,13 @@ def curves(view: View) -> dict[str, list[Any]]:
 
 
 def baseline_lines(view: View) -> list[dict[str, Any]]:
-    """Return what base, experts, the best uniform, untuned and random merges are worth, joined."""
-    lines = [t for t in view.shown if t.kind in ("base", "expert", "random")]
-    for kind in ("uniform", "untuned"):
+    """Return what the base and the best of each kind of baseline are worth, joined."""
+    lines = []
+    for kind, title in BASELINES.items():
         scored = [trial for trial in view.record.of_kind(kind) if trial.number in view.worth]
-        lines += sorted(scored, key=lambda trial: -view.worth[trial.number].joined[0])[:1]
-    return [{"name": trial.name, "joined": short(view.worth[trial.number].joined[0])} for trial in lines]
+        for best in by_estimate(view.record, scored, view.worth)[:1]:
+            lines.append({"name": title, "joined": short(view.worth[best.number].joined[0])})
+    return lines
 
 
 class Covered:

@@ -21,6 +21,7 @@ from evomerge.search.page.importance import importance
 from evomerge.search.page.notes import failures, flags
 from evomerge.search.page.numbers import short
 from evomerge.search.page.trials import dimensions, trial_columns
+from evomerge.search.page.versus import versus
 from evomerge.search.page.view import View
 from evomerge.search.page.wins import wins
 
@@ -72,6 +73,7 @@ def _run(view: View, name: str, first: View) -> dict[str, Any]:
         "front_heat": grid.mean_and_spread([trial.recipe for trial in members]) if members else None,
         "importance": shares,
         "importance_note": note,
+        "versus": versus(view),
         "wins": wins(view),
         "flags": flags(view),
         "failures": failures(view),

@@ -34,8 +34,8 @@ POINTS = 1024
 
 @one_thread()
 def importance(view: View) -> tuple[dict[str, list[dict[str, Any]] | None], str]:
-    """Return task -> dimension and share, largest first (None where nothing can be said), "joined" for the mean of
-    normalised scores; and a text that says how it was computed and how far it may be believed.
+    """Return task -> dimension, share and its standard error, largest first (None where nothing can be said), "joined"
+    for the mean of normalised scores; and a text that says how it was computed and how far it may be believed.
     """
     nothing: dict[str, list[dict[str, Any]] | None] = dict.fromkeys([*view.tasks, JOINED])
     if not view.spaces:
@@ -62,8 +62,11 @@ def importance(view: View) -> tuple[dict[str, list[dict[str, Any]] | None], str]
     known = [*trusted.values(), all(trusted.values())]
     names = [dimension.name for dimension in dimensions]
     tasks = [*view.tasks, JOINED]
-    result = {task: _ranked(names, shares[j]) if known[j] and shares[j].any() else None for j, task in enumerate(tasks)}
-    return result, _note(len(rows), r2, trusted, dict(zip(tasks, errors.tolist(), strict=True)))
+    result = {
+        task: _ranked(names, shares[j], float(errors[j])) if known[j] and shares[j].any() else None
+        for j, task in enumerate(tasks)
+    }
+    return result, _note(len(rows), r2, trusted)
 
 
 def _fit(view: View, trials: Sequence[Trial]) -> Surrogates:
@@ -114,18 +117,18 @@ def _shares(found: Surrogates, factors: Sequence[float], believed: Sequence[floa
     return np.asarray(indices / np.where(total > 0, total, np.inf) * np.clip(believed, 0.0, 1.0)[:, None])
 
 
-def _ranked(names: Sequence[str], shares: Array) -> list[dict[str, Any]]:
+def _ranked(names: Sequence[str], shares: Array, error: float) -> list[dict[str, Any]]:
     order = np.argsort(-shares, kind="stable")
-    return [{"dimension": names[i], "share": short(float(shares[i]))} for i in order]
+    return [{"dimension": names[i], "share": short(float(shares[i])), "error": short(error)} for i in order]
 
 
-def _note(count: int, r2: Mapping[str, float], trusted: Mapping[str, bool], errors: Mapping[str, float]) -> str:
+def _note(count: int, r2: Mapping[str, float], trusted: Mapping[str, bool]) -> str:
     figures = ", ".join(
         f"{task} {value:.2f}{'' if trusted[task] else ' (too little: left out)'}" for task, value in r2.items()
     )
-    noise = ", ".join(f"{task} {error:.3f}" for task, error in errors.items() if trusted.get(task, True))
     return (
-        f"Total Sobol indices of quadratic surrogates fitted to {count} scored models, over the box that was sampled, "
-        f"scaled to add up to their R2 on models left out: {figures}. The rest is noise of the items, or what a "
-        f"quadratic cannot say. Standard error of a share, from two halves of the models: {noise}."
+        f"Total Sobol indices of quadratic surrogates fitted to {count} scored models, over the box that was sampled. "
+        f"They add up to the part of the differences between models left out that the surrogates explain (R2): "
+        f"{figures}. The rest is noise of the items, or what a quadratic cannot say. Bars: two standard errors, from "
+        "the two halves of the models."
     )

@@ -8,13 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from evomerge.errors import EvomergeError
-from evomerge.evaluation import load_tasks
-from evomerge.evaluation.types import SPLITS
 from evomerge.search.config import SearchConfig
 from evomerge.search.directory import RunDirectory, write_text
+from evomerge.search.opening import open_pool, open_tasks, prompt_hashes
 from evomerge.search.page.about import about
-from evomerge.search.scorer import load_chat
-from evomerge.search.start import facts, open_pool, pick_items
 
 
 def rebuild_about(run: Path) -> str | None:
@@ -30,9 +27,8 @@ def rebuild_about(run: Path) -> str | None:
         if not all(_is_local(reference) for reference in (config.models.base, *config.models.experts.values())):
             return "its models are not on this machine"
         pool = open_pool(config)
-        tasks = load_tasks(config.tasks, split_seed=config.evaluation.split_seed, chat=load_chat(config.tasks, pool))
-        items = {split: pick_items(tasks, split, getattr(config.items, split)) for split in SPLITS}
-        if facts([], tasks, items, {})["prompts"] != (directory.read().begin or {}).get("prompts"):
+        tasks, items = open_tasks(config, pool)
+        if prompt_hashes(tasks, items) != (directory.read().begin or {}).get("prompts"):
             return "its tasks are not what they were"
         write_text(directory.about, json.dumps(about(pool.layout, tasks, items).to_dict(), indent=1) + "\n")
     except (EvomergeError, OSError) as error:

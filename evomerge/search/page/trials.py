@@ -44,7 +44,7 @@ def trial_columns(view: View) -> dict[str, Any]:
         **_score_columns(view),
         "worth": _worth(view),
         "health": {split: {task: _health(view, split, task) for task in view.tasks} for split in view.splits},
-        "gain": {task: _gain(view, task) for task in view.tasks},
+        "explained_by_health": {task: _explained(view, task) for task in view.tasks},
     }
 
 
@@ -186,20 +186,17 @@ def _health(view: View, split: Split, task: str) -> dict[str, list[float | None]
     return columns
 
 
-def _gain(view: View, task: str) -> dict[str, list[Any]]:
-    """What merges gain over the best expert on the search split, and whether that is health (`results.gain_of`)."""
-    columns: dict[str, list[Any]] = {"parent": [], "total": [], "explained_by_health": []}
+def _explained(view: View, task: str) -> list[bool]:
+    """Whether what a merge gains over the best expert on the search split is mostly health (`results.gain_of`)."""
     parent = view.parents["search"].get(task)
     theirs = None if parent is None else parent.scores["search"][task]
+    found = []
     for trial in view.trials:
         mine = trial.scores.get("search", {}).get(task)
-        if theirs is None or parent is None or mine is None or trial.kind in ("base", "expert"):
-            row: tuple[Any, ...] = (None, None, None)
-        elif mine.places is None and not mine.marks.strip("0") and not theirs.marks.strip("0"):
-            row = (parent.name, short(float((mine.array - theirs.array).mean())), False)  # no answer that is unsound
+        if theirs is None or mine is None or trial.kind in ("base", "expert"):
+            found.append(False)
+        elif not mine.marks.strip("0") and not theirs.marks.strip("0"):
+            found.append(False)  # no answer is unsound
         else:
-            gain = mine.gain_over(theirs)
-            row = (parent.name, short(gain.total), gain.explained)
-        for column, value in zip(columns.values(), row, strict=True):
-            column.append(value)
-    return columns
+            found.append(mine.gain_over(theirs).explained)
+    return found

@@ -4,7 +4,6 @@ Only the ledger must be there; what else the run directory lacks is None or empt
 nothing about what a page shows.
 """
 
-import fcntl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from evomerge.recipes import Layout, Recipe, SearchSpace, stages
 from evomerge.search.config import Selection
 from evomerge.search.directory import RunDirectory
 from evomerge.search.finalists import finalists
+from evomerge.search.ledger import is_open
 from evomerge.search.page.about import About
 from evomerge.search.record import Record, Trial
 from evomerge.search.results import (
@@ -158,7 +158,7 @@ class View:
     @property
     def state(self) -> str:
         """Return running (a process holds its ledger), finished (all that it wanted to score is scored) or stopped."""
-        if _is_held(RunDirectory(self.path).ledger):
+        if is_open(RunDirectory(self.path).ledger):
             return "running"
         return "finished" if self._is_done() else "stopped"
 
@@ -226,16 +226,3 @@ class View:
 
 def _config(directory: RunDirectory) -> Mapping[str, Any]:
     return directory.read_config() if directory.config.exists() else {}
-
-
-def _is_held(ledger: Path) -> bool:
-    """Whether a process is appending to a ledger; where the file system has no locks: no."""
-    with ledger.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        fcntl.flock(file, fcntl.LOCK_UN)
-    return False

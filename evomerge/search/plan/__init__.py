@@ -5,7 +5,9 @@
 them, `show` prints.
 """
 
-from evomerge.search.plan.make import Limits, Plan, make_plan
+from evomerge.search.plan.make import make_plan
+from evomerge.search.plan.needs import Limits
+from evomerge.search.plan.result import Plan
 from evomerge.search.plan.show import print_plan
 
 __all__ = ["Limits", "Plan", "make_plan", "print_plan"]

@@ -8,123 +8,32 @@ seconds. Only the search split is looked at. This is where the parts of the plan
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import torch
-import yaml
 
 from evomerge.checkpoints import ModelPool
-from evomerge.config import conf_dir
 from evomerge.doctor import measure_sizes
 from evomerge.errors import UsageError
 from evomerge.evaluation import EvalTask, load_tasks
-from evomerge.evaluation.types import MAX_GEN_TOKS, SPLITS, Split
-from evomerge.merging.residence import available_memory
+from evomerge.evaluation.types import SPLITS, Split
 from evomerge.merging.tensors import TORCH_DTYPES
 from evomerge.recipes import SearchSpace
 from evomerge.search.baselines import Baseline, baselines
 from evomerge.search.config import SearchConfig, random_baselines
-from evomerge.search.plan import memory
-from evomerge.search.plan.asking import asking
+from evomerge.search.opening import open_pool, pick_items, spaces_of
+from evomerge.search.plan.batches import batches
 from evomerge.search.plan.cost import Cost, since_process_began
-from evomerge.search.plan.disk import OUTCOME_BYTES, Disk, disk
-from evomerge.search.plan.measure import Measured, measure, rates
+from evomerge.search.plan.disk import OUTCOME_BYTES, disk
+from evomerge.search.plan.measure import Measured, measure
+from evomerge.search.plan.needs import THIS_MACHINE, Limits, Needs, gpu_of
+from evomerge.search.plan.result import Plan
 from evomerge.search.plan.shape import Shape, absent_models
-from evomerge.search.plan.total import Total, known, total
-from evomerge.search.plan.usage import resident_memory
-from evomerge.search.plan.verdict import Finding, compare
-from evomerge.search.plan.work import Step, allowed_candidates, steps
+from evomerge.search.plan.total import known
+from evomerge.search.plan.totals import totals
+from evomerge.search.plan.verdict import compare
+from evomerge.search.plan.work import allowed_candidates, steps
 from evomerge.search.record import Trial
 from evomerge.search.scorer import load_chat, pick_device
-from evomerge.search.start import open_pool, pick_items, spaces_of
-
-PLAN_VERSION = 1
-
-#: Tokens of a prompt where no prompt is here: five worked examples and a question.
-_PROMPT = 1024
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What there is to be used: bytes of main memory and of a GPU's; None: what this machine has."""
-
-    host: int | None = None
-    device: int | None = None
-
-
-@dataclass(frozen=True)
-class Need:
-    """Memory with the weights of base and experts resident, and streamed from their files, in bytes.
-
-    Attributes:
-        resident, streamed: what it is for, by reckoning.
-        peak: the most at a time of the kind that will be chosen; from the measurement where there is one.
-        chosen: resident or streamed.
-        measured: whether the peak was measured.
-    """
-
-    resident: memory.Parts
-    streamed: memory.Parts
-    peak: int
-    chosen: str
-    measured: bool
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that a plan says. `to_dict` is its JSON.
-
-    Attributes:
-        parameters: merged weights of one model.
-        weight_bytes: of base and experts together.
-        dimensions: of each stage of the search space.
-        steps: the work.
-        host, device: memory; device is None without a GPU.
-        disk: what is written.
-        measured: one candidate; None where nothing was measured.
-        totals: the whole search: as configured first, then with racing the other way, then by other optimizers.
-        findings: go or no-go, with reasons.
-        notes: what a person should know about these numbers.
-    """
-
-    parameters: int
-    weight_bytes: int
-    dimensions: tuple[int, ...]
-    steps: tuple[Step, ...]
-    host: Need
-    device: Need | None
-    disk: Disk
-    measured: Measured | None
-    totals: tuple[Total, ...]
-    findings: tuple[Finding, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def go(self) -> bool:
-        """Whether nothing speaks against the search."""
-        return all(finding.fits is not False for finding in self.findings)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        data = asdict(self)
-        data["disk"]["run"] = self.disk.run
-        for name, need in (("host", self.host), ("device", self.device)):
-            if need is not None:
-                data[name]["resident"]["peak"] = need.resident.peak
-                data[name]["streamed"]["peak"] = need.streamed.peak
-        for entry, one in zip(data["totals"], self.totals, strict=True):
-            entry |= {"seconds": asdict(one.seconds), "cpu": one.cpu}
-        if self.measured is not None:
-            search = next(step.items for step in self.steps if step.phase == "candidates")
-            data["measured"]["merge"] = asdict(self.measured.merge)
-            data["measured"]["score"] = asdict(self.measured.score(known(search)))
-            data["measured"]["rates"] = {
-                task: {**asdict(line), "token": asdict(line.token)}
-                for task, line in ((task, rates(points)) for task, points in self.measured.scoring.items())
-            }
-        return {"version": PLAN_VERSION, "go": self.go, **data}
 
 
 def make_plan(
@@ -133,7 +42,7 @@ def make_plan(
     *,
     measured: bool = True,
     seconds: float = 60.0,
-    limits: Limits = Limits(),
+    limits: Limits = THIS_MACHINE,
     optimizers: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> Plan:
@@ -151,195 +60,72 @@ def make_plan(
     Raises `UsageError` for anything that the search would refuse, and for models that are not here and have no shape.
     """
     absent = absent_models([config.models.base, *config.models.experts.values()])
-    if absent and config.models.shape is None:
-        raise UsageError(
-            f"model {absent[0]} is not on this machine: fetch it (hf download), or write what its config.json says "
-            "under models.shape, to plan without it"
-        )
     pool = None if absent else open_pool(config, check_weights=False)
-    shape = Shape.of_pool(pool) if pool else _shape_of_config(config)
-    spaces = spaces_of(config, shape.layout)
-    starting = baselines(spaces[0].space, replace(config.baselines, random=random_baselines(config)), seed=config.seed)
-    tasks = (
-        load_tasks(config.tasks, split_seed=config.evaluation.split_seed, chat=load_chat(config.tasks, pool))
-        if pool
-        else {}
-    )
+    shape = Shape.of_pool(pool) if pool else _shape_of_config(config, absent)
+    spaces = [stage.space for stage in spaces_of(config, shape.layout)]
+    starting = baselines(spaces[0], replace(config.baselines, random=random_baselines(config)), seed=config.seed)
+    tasks: Mapping[str, EvalTask] = {}
+    if pool:
+        tasks = load_tasks(config.tasks, split_seed=config.evaluation.split_seed, chat=load_chat(config.tasks, pool))
     counts = _counts(config, tasks)
-    gpu = _on_gpu(config, limits)
-    batches = _batches(config, tasks, counts, pool, "cuda" if gpu else "cpu")
-    reckoned = _Reckoning(config, shape, starting, [stage.space for stage in spaces], batches, limits, gpu)
-    host, device = reckoned.host(), reckoned.device()
+    gpu = gpu_of(config, limits)
+    needs = Needs(
+        *(config, shape),
+        methods={one.recipe.method for one in starting} | {_example(space).recipe.method for space in spaces},
+        batches=batches(config, tasks, counts, pool, "cuda" if gpu else "cpu"),
+        limits=limits,
+        gpu=gpu,
+    )
+    host, device = needs.host(), needs.device()
+    findings = needs.findings(host, device)
 
     found: Measured | None = None
-    begun = Cost(0.0, 0.0)
-    findings = reckoned.findings(host, device)
-    if pool is not None and measured and all(finding.fits is not False for finding in findings):
-        say("opening the models")
-        pool.check_weights()
-        if config.space.get("importance", True):
-            measure_sizes(pool, threads=os.cpu_count() or 1)
-        begun = since_process_began()
-        search = pick_items(tasks, "search", max(_largest(counts), 1))
-        say("measuring one candidate")
-        found = measure(
-            *(config, pool, tasks, spaces[-1].space, starting, search),
-            device=pick_device(config.evaluation.device),
-            seconds=seconds,
-        )
-        host, device = reckoned.corrected(host, device, found)
-        findings = reckoned.findings(host, device)
+    if pool and measured and all(finding.fits is not False for finding in findings):
+        found, begun = _measure(config, pool, tasks, spaces[-1], starting, counts, seconds=seconds, say=say)
+        host, device = needs.corrected(host, device, found)
+        findings = needs.findings(host, device)
 
     each = None if found is None else (found.merge + found.score(known(counts["search"]))).seconds
     candidates = allowed_candidates(config, counts["search"], baselines=len(starting), seconds_each=each)
     work = steps(config, counts, baselines=len(starting), candidates=candidates or 0)
-    totals: list[Total] = []
-    if found is not None:
-        totals = _totals(
-            *(config, found, work, begun, spaces[-1].space, len(starting), candidates or 0),
-            others=optimizers,
-            seconds=seconds / 4,
-            say=say,
-        )
     written = disk(
-        *(shape, work, _example(spaces[-1].space)),
+        *(shape, work, _example(spaces[-1])),
         outcome_bytes=OUTCOME_BYTES if found is None else found.outcome_bytes,
         itemsize=TORCH_DTYPES[config.models.dtype].itemsize,
     )
-    findings.append(
-        compare("disk", written.run + written.export, _free_disk(run), hint="make room, or choose another directory")
-    )
+    hint = "make room, or choose another directory"
+    findings.append(compare("disk", written.run + written.export, _free_disk(run), hint=hint))
     return Plan(
         parameters=shape.parameters,
         weight_bytes=shape.weight_bytes,
-        dimensions=tuple(len(stage.space) for stage in spaces),
+        dimensions=tuple(map(len, spaces)),
         steps=tuple(work),
         host=host,
         device=device,
         disk=written,
         measured=found,
-        totals=tuple(totals),
+        totals=()
+        if found is None
+        else totals(
+            *(config, found, work, spaces[-1]),
+            start=begun,
+            baselines=len(starting),
+            candidates=candidates or 0,
+            others=optimizers,
+            seconds=seconds / 4,
+            say=say,
+        ),
         findings=tuple(findings),
         notes=tuple(_notes(config, absent, found, candidates, counts)),
     )
 
 
-class _Reckoning:
-    """Memory by reckoning, and what the measurement changes about it."""
-
-    def __init__(
-        self,
-        config: SearchConfig,
-        shape: Shape,
-        starting: Sequence[Baseline],
-        spaces: Sequence[SearchSpace],
-        batches: Mapping[str, memory.Batch],
-        limits: Limits,
-        gpu: str | None,
-    ) -> None:
-        self.config, self.shape, self.batches, self.limits, self.gpu = config, shape, batches, limits, gpu
-        self.methods = {one.recipe.method for one in starting} | {_example(space).recipe.method for space in spaces}
-        self.itemsize = TORCH_DTYPES[config.evaluation.dtype].itemsize
-        self.models = 1 + len(config.models.experts)
-        self.program = resident_memory()
-        self.free_host = available_memory() + self.program if limits.host is None else limits.host
-        self.free_device: int | None = limits.device
-        if gpu and limits.device is None and torch.cuda.is_available():
-            self.free_device = torch.cuda.mem_get_info(torch.device(gpu))[0]
-
-    def host(self) -> Need:
-        """Main memory."""
-        parts = {resident: self._on_host(resident) for resident in (True, False)}
-        room = memory.SHARE_OF_HOST * self.free_host
-        chosen = self._chosen(self.shape.weight_bytes, room) if not self.gpu else self._chosen_on_gpu()
-        return Need(parts[True], parts[False], parts[chosen == "resident"].peak, chosen, False)
-
-    def _on_host(self, resident: bool) -> memory.Parts:
-        if self.gpu:
-            return memory.beside_a_gpu(
-                self.shape,
-                program=self.program,
-                there_is=self.free_host,
-                itemsize=self.itemsize,
-                resident=resident,
-            )
-        return memory.on_host(
-            self.shape,
-            program=self.program,
-            there_is=self.free_host,
-            itemsize=self.itemsize,
-            experts=self.models - 1,
-            methods=self.methods,
-            batches=self.batches.values(),
-            resident=resident,
+def _shape_of_config(config: SearchConfig, absent: Sequence[str]) -> Shape:
+    if config.models.shape is None:
+        raise UsageError(
+            f"model {absent[0]} is not on this machine: fetch it (hf download), or write what its config.json says "
+            "under models.shape, to plan without it"
         )
-
-    def device(self) -> Need | None:
-        """A GPU's memory; None without one."""
-        if not self.gpu:
-            return None
-        parts = {
-            resident: memory.on_device(
-                self.shape,
-                there_is=self.free_device,
-                itemsize=self.itemsize,
-                models=self.models,
-                batches=self.batches.values(),
-                resident=resident,
-            )
-            for resident in (True, False)
-        }
-        chosen = self._chosen_on_gpu()
-        return Need(parts[True], parts[False], parts[chosen == "resident"].peak, chosen, False)
-
-    def corrected(self, host: Need, device: Need | None, found: Measured) -> tuple[Need, Need | None]:
-        """Return the needs with what was measured in the place of what was reckoned.
-
-        The batches of the measurement may have been smaller than the search's: what these take more is reckoned.
-        """
-        kind = "cuda" if self.gpu else "cpu"
-        need, there_is = (host, self.free_host) if device is None else (device, self.free_device)
-        parts = need.resident if need.chosen == "resident" else need.streamed
-        left = None if there_is is None else there_is - sum(parts.lasting.values())
-        large, small = 0, 0
-        for task, batch in self.batches.items():
-            rows = memory.rows_of(found.scoring[task][-1].items, self.config.evaluation.batch_size, kind)
-            large = max(large, self._scoring(batch, kind, left))
-            small = max(small, self._scoring(replace(batch, rows=rows), kind, left))
-        more = max(0, large - small)
-        if device is None:
-            peak = max(found.memory.building, found.memory.scoring + more)
-            return replace(host, peak=peak, measured=True), None
-        peak = max(found.memory.building, found.memory.scoring)
-        return replace(host, peak=peak, measured=True), replace(device, peak=found.memory.device + more, measured=True)
-
-    def findings(self, host: Need, device: Need | None) -> list[Finding]:
-        """Hold the needs against what there is."""
-        found = [compare("main memory", host.peak, self.free_host, hint="write workers.memory=files, or fewer items")]
-        if device is not None:
-            found.append(
-                compare(
-                    "GPU memory", device.peak, self.free_device, hint="spread the model (evaluation.device_map=auto)"
-                )
-            )
-        return found
-
-    def _scoring(self, batch: memory.Batch, kind: str, left: int | None) -> int:
-        fitted = memory.fitted(self.shape, batch, self.itemsize, kind, left)
-        return memory.scoring(self.shape, fitted, self.itemsize, kind)
-
-    def _chosen(self, size: int, room: float) -> str:
-        told = self.config.workers.memory
-        resident = told == "resident" or (told == "auto" and size <= room)
-        return "resident" if resident else "streamed"
-
-    def _chosen_on_gpu(self) -> str:
-        free = 0 if self.free_device is None else self.free_device - self.shape.parameters * self.itemsize
-        return self._chosen(self.shape.weight_bytes, memory.SHARE_OF_DEVICE * free)
-
-
-def _shape_of_config(config: SearchConfig) -> Shape:
-    assert config.models.shape is not None
     return Shape.of_config(config.models.shape, experts=len(config.models.experts), dtype=config.models.dtype)
 
 
@@ -347,112 +133,32 @@ def _counts(config: SearchConfig, tasks: Mapping[str, EvalTask]) -> dict[Split, 
     """Return split -> task -> items: of the tasks' data, or where these are not here, as configured (None: all)."""
     if not tasks:
         return {split: dict.fromkeys(config.tasks, getattr(config.items, split)) for split in SPLITS}
-    found: dict[Split, dict[str, int | None]] = {}
-    for split in SPLITS:
-        picked = pick_items(tasks, split, getattr(config.items, split))
-        found[split] = {task: len(ids) for task, ids in picked.items()}
-    return found
+    picked = {split: pick_items(tasks, split, getattr(config.items, split)) for split in SPLITS}
+    return {split: {task: len(ids) for task, ids in by_task.items()} for split, by_task in picked.items()}
 
 
-def _largest(counts: Mapping[Split, Mapping[str, int | None]]) -> int:
-    return max(count or 0 for by_task in counts.values() for count in by_task.values())
-
-
-def _on_gpu(config: SearchConfig, limits: Limits) -> str | None:
-    """Return the GPU that the search would score on; None: the CPU. A GPU's memory that was named stands for one."""
-    wanted = config.evaluation.device
-    if limits.device is not None:
-        return "cuda" if wanted in ("auto", "cpu") else wanted
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"evaluation.device={wanted}: no GPU can be used here; name its memory with --gpu-memory")
-    device = pick_device(wanted)
-    return device if device.startswith("cuda") else None
-
-
-def _batches(
+def _measure(
     config: SearchConfig,
+    pool: ModelPool,
     tasks: Mapping[str, EvalTask],
-    counts: Mapping[Split, Mapping[str, int | None]],
-    pool: ModelPool | None,
-    kind: str,
-) -> dict[str, memory.Batch]:
-    """Return each task's largest batch; prompts are measured on items of the search split."""
-    tokenize = None if pool is None else _tokenizer(pool)
-    found = {}
-    for task in config.tasks:
-        most = max((by_task[task] or MAX_GEN_TOKS for by_task in counts.values()), default=1)
-        prompt, answer = _PROMPT, MAX_GEN_TOKS
-        if tokenize is not None and task in tasks:
-            items = pick_items({task: tasks[task]}, "search", 64)[task]
-            prompt = max(tokenize(tasks[task].prompt(item)) for item in items)
-            settings = tasks[task].generation_settings
-            generating = settings["request"] == "generate_until"
-            answer = int(settings["options"].get("max_gen_toks", MAX_GEN_TOKS)) if generating else 0
-        found[task] = memory.Batch(memory.rows_of(most, config.evaluation.batch_size, kind), prompt, answer)
-    return found
-
-
-def _tokenizer(pool: ModelPool) -> Callable[[str], int]:
-    from transformers import AutoTokenizer
-
-    from evomerge.evaluation.quiet import undisturbed
-
-    with undisturbed(), pool.live_directory() as (path, _):
-        tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, local_files_only=True)
-    return lambda text: len(tokenizer(text)["input_ids"])
-
-
-def _totals(
-    config: SearchConfig,
-    found: Measured,
-    work: Sequence[Step],
-    begun: Cost,
     space: SearchSpace,
-    known_before: int,
-    candidates: int,
+    starting: Sequence[Baseline],
+    counts: Mapping[Split, Mapping[str, int | None]],
     *,
-    others: Iterable[str],
     seconds: float,
     say: Callable[[str], None],
-) -> list[Total]:
-    """Sum up: the search as configured, the other way of racing, and the same for other optimizers."""
-    items = next(known(step.items) for step in work if step.phase == "candidates")
-    own = config.optimizer.name
-    result: list[Total] = []
-    for name in dict.fromkeys((own, *others)):
-        options, scalarization = _options(config, name)
-        say(f"asking {name}")
-        cost = asking(
-            *(name, options, space.dimensions, items),
-            scalarization=scalarization,
-            known=known_before,
-            candidates=candidates,
-            seed=config.seed,
-            seconds=seconds,
-        )
-        for raced in (config.racing.enabled, not config.racing.enabled):
-            result.append(
-                total(
-                    *(found, work),
-                    start=begun,
-                    optimizer=name,
-                    asking=cost,
-                    racing=config.racing.settings if raced else None,
-                )
-            )
-    return result
-
-
-def _options(config: SearchConfig, name: str) -> tuple[Mapping[str, Any], str]:
-    """Return an optimizer's options and scalarization: as configured, or as its file in conf/ has them."""
-    if name == config.optimizer.name:
-        return config.optimizer.options, config.optimizer.scalarization
-    file = conf_dir() / "optimizer" / f"{name}.yaml"
-    if not file.is_file():
-        known_names = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
-        raise UsageError(f"optimizer {name!r} is unknown; known: {known_names}")
-    data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return data["options"], data["scalarization"]
+) -> tuple[Measured, Cost]:
+    """Measure one candidate; return what it cost too to come as far as a search is before it loads a model."""
+    say("opening the models")
+    pool.check_weights()
+    if config.space.get("importance", True):
+        measure_sizes(pool, threads=os.cpu_count() or 1)
+    begun = since_process_began()
+    say("measuring one candidate")
+    most = max(count or 0 for by_task in counts.values() for count in by_task.values())
+    items = pick_items(tasks, "search", max(most, 1))
+    device = pick_device(config.evaluation.device)
+    return measure(config, pool, tasks, space, starting, items, device=device, seconds=seconds), begun
 
 
 def _example(space: SearchSpace) -> Trial:

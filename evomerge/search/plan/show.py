@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from evomerge.reporting.tables import print_table
-from evomerge.search.plan.make import Need, Plan
 from evomerge.search.plan.measure import rates
+from evomerge.search.plan.needs import Need
+from evomerge.search.plan.result import Plan
 from evomerge.search.plan.total import known
 from evomerge.search.plan.verdict import gigabytes
 from evomerge.search.plan.work import Range

@@ -188,14 +188,7 @@ def _run(
                 }
                 for split, shown in shown_on.items()
             },
-            "gain": {
-                t["name"]: {
-                    "parent": ["math" if k not in ("base", "expert") else None for k in kinds],
-                    "total": column(rng.normal(size=n) * 0.05, ok & ~np.isin(kinds, ("base", "expert"))),
-                    "explained_by_health": [row % 23 == 0 and row > fixed for row in range(n)],
-                }
-                for t in tasks
-            },
+            "explained_by_health": {t["name"]: [row % 23 == 0 and row > fixed for row in range(n)] for t in tasks},
         },
         "curves": {
             "number": order,
@@ -217,12 +210,22 @@ def _run(
         "front_heat": {"mean": _heat(rng, experts, layers), "spread": _heat(rng, experts, layers, spread=True)},
         "importance": {
             key: [
-                {"dimension": d["name"], "share": float(share)}
+                {"dimension": d["name"], "share": float(share), "error": 0.02}
                 for d, share in zip(dimensions, rng.dirichlet(np.full(len(dimensions), 0.25)), strict=True)
             ]
             for key in ("joined", *(t["name"] for t in tasks))
         },
         "importance_note": "PED-ANOVA over 60 candidates; with so few, shares below 5 % are noise.",
+        "versus": {
+            "trial": best,
+            "split": "report",
+            "rivals": [
+                {"title": "best expert", "trial": 1, "mean": 0.21, "low": 0.09, "high": 0.33, "p": 0.002},
+                {"title": "best uniform", "trial": 6, "mean": 0.08, "low": -0.02, "high": 0.18, "p": 0.11},
+            ],
+        }
+        if candidates
+        else None,
         "wins": [
             {
                 "trial": best,
@@ -269,7 +272,6 @@ def _run(
             "items": {"search": 200 * n, "selection": 1200, "report": 900},
             "tokens": 9100 * n,
             "candidates": candidates,
-            "from_store": 0.07,
         },
         "predicted": _predicted(rng, tasks, dimensions, index) if predicted else None,
     }

@@ -12,7 +12,7 @@ from tests.search.page.ledgers import GLOBAL, TASKS, Ledger
 RUN = {
     *("name", "path", "optimizer", "seed", "method", "experts", "state", "openings", "notes", "items", "dimensions"),
     *("trials", "curves", "baseline_lines", "hypervolume", "recipes", "front_heat", "importance", "importance_note"),
-    *("wins", "flags", "failures", "advice", "cost", "predicted"),
+    *("versus", "wins", "flags", "failures", "advice", "cost", "predicted"),
 }
 
 

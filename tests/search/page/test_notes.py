@@ -45,5 +45,4 @@ def test_costs_are_sums_over_the_ledger(tmp_path):
         "items": {"search": 9 * 3 * 48, "selection": 3 * 48},
         "tokens": 10 * 3 * 5,
         "candidates": 3,
-        "from_store": None,
     }

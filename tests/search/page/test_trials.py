@@ -31,10 +31,7 @@ def test_columns_say_what_the_record_says(view):
             assert (cell["mean"], cell["high"]) == pytest.approx((interval.mean, interval.high), abs=1e-5)
             assert columns["worth"]["tasks"][task]["mean"][row] == pytest.approx(worth[number].tasks[task][0], abs=1e-5)
             gain = gain_row(record, trial, "search", task)
-            expected = (None, None) if gain is None else (gain["parent"], gain["explained_by_health"])
-            assert tuple(columns["gain"][task][key][row] for key in ("parent", "explained_by_health")) == expected
-            if gain is not None:
-                assert columns["gain"][task]["total"][row] == pytest.approx(gain["total"], abs=1e-5)
+            assert columns["explained_by_health"][task][row] == bool(gain and gain["explained_by_health"])
     assert not any(columns["best"]), "nobody was scored on the selection split"
     assert list(columns["scores"]) == ["search"]
 
@@ -51,8 +48,9 @@ def test_health_and_its_gains_are_those_of_the_marks(tmp_path):
     columns = trial_columns(View.open(ledger.write(tmp_path / "run")))
     assert columns["health"]["search"]["code"]["truncated"][1] == 0.5
     assert columns["health"]["search"]["code"]["truncated"][number] == 0.0
-    assert columns["gain"]["code"]["explained_by_health"][number] is True
-    assert columns["gain"]["code"]["total"][number] == 0.5
+    flags = columns["explained_by_health"]["code"]
+    assert flags[number] is True
+    assert not any(flags[:4]), "base and experts gain nothing over the best expert"
 
 
 def test_a_stopped_score_has_the_interval_of_its_estimate(made, path):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from evomerge.cli.plan import compose
+from evomerge.config import compose
 from evomerge.errors import UsageError
 from evomerge.search.config import SearchConfig
 from evomerge.search.plan import Limits, Plan, make_plan, print_plan

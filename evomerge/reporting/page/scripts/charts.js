@@ -22,6 +22,11 @@ function colour(index) {
   return all[index % all.length];
 }
 
+// A colour that is half seen through.
+function faded(hex) {
+  return hex + "70";
+}
+
 function ink(name) {
   return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 }
@@ -155,7 +160,7 @@ function trialTip(run, row) {
     element("strong", {}, nameOf(run, row)),
     RUNS.length > 1 ? element("div", { class: "dim" }, run.name) : null,
     element("table", {}, element("tbody", {}, scores,
-      element("tr", {}, element("th", { scope: "row" }, "joined"), element("td", {}, joinedText(joinedOf(run, row, "worth") || joinedOf(run, row, "search")))))),
+      element("tr", {}, element("th", { scope: "row" }, JOINED), element("td", {}, joinedText(joinedOf(run, row, "worth") || joinedOf(run, row, "search")))))),
     values.length ? element("table", { class: "values" }, element("tbody", {}, values.slice(0, TIP_PARAMETERS).map(([dimension, value]) =>
       element("tr", {}, element("th", { scope: "row" }, dimension.name), element("td", {}, valueText(value)))))) : null,
     values.length > TIP_PARAMETERS ? element("div", { class: "dim" }, "and " + plural(values.length - TIP_PARAMETERS, "more parameter") + ": click") : null,

@@ -65,9 +65,9 @@ function nameOf(run, row) {
   return kind[row] === "candidate" && String(name[row]) === String(number[row]) ? "candidate " + number[row] : name[row];
 }
 
-// Whether some of a trial's gain over the best parent is mostly healthier answers.
+// Whether a trial's gain over the best expert on some task is mostly healthier answers.
 function flaggedHealth(run, row) {
-  return Object.values(run.trials.gain || {}).some((gain) => gain && gain.explained_by_health[row] === true);
+  return Object.values(run.trials.explained_by_health || {}).some((flags) => flags[row] === true);
 }
 
 function bestRow(run) {

@@ -20,10 +20,10 @@ function detailOf(run, row) {
     failure ? element("p", { class: "note bad" }, failure.kind + ": " + failure.message) : null,
     known(trials.beaten_by[row]) ? element("p", { class: "note" }, "Not scored to the end: candidate " + trials.beaten_by[row] + " was clearly better.") : null,
     scoresTable(run, row),
-    gains(run, row),
-    parametersTable(parametersOf(run, row)),
-    trials.kind[row] === "candidate" && !failure ? [element("h4", {}, "Write this model"),
+    trials.kind[row] === "candidate" && !failure ? [element("h4", {}, "Get this model"),
       copyable("evomerge export " + shellWord(run.path) + " OUT --pick " + number, "the command that writes this model")] : null,
+    element("ul", { class: "plain" }, (run.flags || []).filter((flag) => flag.trial === number).map((flag) => element("li", {}, badge("health", "warn"), " " + flag.task + ", " + flag.split + ": " + flag.text))),
+    parametersTable(parametersOf(run, row)),
     recipe && recipe.yaml ? element("details", {}, element("summary", {}, "Recipe"), copyable(recipe.yaml, "the recipe")) : null,
     healthDetails(run, row),
     element("p", { class: "dim hash" }, "recipe ", element("code", {}, trials.hash[row] || NONE), trials.fingerprint[row] ? [element("br"), "weights ", element("code", {}, trials.fingerprint[row])] : null),
@@ -35,23 +35,10 @@ function scoresTable(run, row) {
   if (!shown.length) return element("p", { class: "empty" }, "It has no score.");
   const made = plainTable("Scores of the chosen model", ["", ...shown.map(([source]) => (source === "worth" ? "shrunk" : source))], [
     ...TASKS.map((task) => [taskTitle(task), ...shown.map(([source]) => stacked(scoreOf(run, row, source, task), (value) => (task.share ? scoreText(task, value) : figure(value, 3))))]),
-    ["joined", ...shown.map(([source]) => stacked(joinedOf(run, row, source), (value) => fixed(value, 2)))],
+    [JOINED, ...shown.map(([source]) => stacked(joinedOf(run, row, source), (value) => fixed(value, 2)))],
   ], shown.map((_, i) => i + 1));
   made.querySelector("table").classList.add("small");
   return made;
-}
-
-// A mean with its interval below.
-function stacked(score, text) {
-  if (!score) return NONE;
-  return [element("span", {}, text(score.mean)), known(score.low) ? element("span", { class: "interval" }, text(score.low) + " to " + text(score.high)) : null];
-}
-
-function gains(run, row) {
-  const lines = TASKS.map((task) => [task, (run.trials.gain || {})[task.name]]).filter(([, gain]) => gain && known(gain.total[row]))
-    .map(([task, gain]) => element("li", {}, task.name + ": " + (gain.total[row] >= 0 ? "+" : "") + scoreText(task, gain.total[row]) + unitOf(task) + " against " + (gain.parent[row] || "the best expert"),
-      gain.explained_by_health[row] ? [" ", badge("mostly healthier answers †", "warn")] : null));
-  return lines.length ? [element("h4", {}, "Gain over the best expert"), element("ul", { class: "plain" }, lines)] : null;
 }
 
 // Values with a bar that shows where in its range each lies.
@@ -61,7 +48,7 @@ function parametersTable(values) {
     element("th", { scope: "row" }, [dimension.expert, dimension.group].filter(Boolean).join(" · ") || dimension.name), element("td", {}, dimension.parameter),
     element("td", { class: "number" }, valueText(value)),
     element("td", { class: "range", title: "from " + valueText(dimension.low) + " to " + valueText(dimension.high) },
-      known(place) ? element("span", { class: "track", "aria-hidden": "true" }, element("span", { style: { left: 100 * Math.min(1, Math.max(0, place)) + "%" } })) : null));
+      known(place) ? element("span", { class: "track", "aria-hidden": "true" }, element("span", { class: "dot", style: { left: 100 * Math.min(1, Math.max(0, place)) + "%" } })) : null));
   return [element("h4", {}, plural(values.length, "parameter")), element("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": "Parameters" }, element("table", { class: "parameters" },
     element("caption", { class: "offscreen" }, "Parameters"), element("thead", {}, element("tr", {}, ["where", "what", "value", "in its range"].map((text) => element("th", { scope: "col" }, text)))),
     element("tbody", {}, values.map(line))))];

@@ -1,6 +1,9 @@
 // Numbers as text.
 
 const NONE = "–";
+const JOINED = "mean normalised";
+const MEANING_OF_JOINED = "Mean normalised: the weighted mean over tasks on a scale where the base's search score is 0 and the best expert's 1.";
+const MEANING_OF_SHRUNK = "Shrunk: search scores of many candidates are drawn towards their mean, which takes out most of the luck of the best of many.";
 
 function known(value) {
   return typeof value === "number" && Number.isFinite(value);
@@ -14,6 +17,10 @@ function figure(value, digits) {
 
 function fixed(value, places) {
   return known(value) ? value.toFixed(places).replace("-", "\u2212") : NONE;
+}
+
+function signed(value, places) {
+  return known(value) && value > 0 ? "+" + fixed(value, places) : fixed(value, places);
 }
 
 function scoreText(task, value) {
@@ -32,6 +39,12 @@ function intervalText(task, score) {
   if (!score || !known(score.mean)) return NONE;
   if (!known(score.low) || !known(score.high)) return scoreText(task, score.mean);
   return scoreText(task, score.mean) + " [" + scoreText(task, score.low) + ", " + scoreText(task, score.high) + "]";
+}
+
+// A mean with its interval below.
+function stacked(score, text) {
+  if (!score) return NONE;
+  return [element("span", {}, text(score.mean)), known(score.low) ? element("span", { class: "interval" }, text(score.low) + " to " + text(score.high)) : null];
 }
 
 function joinedText(score) {

@@ -1,14 +1,15 @@
-// The front of trade-offs: any two tasks as axes, three in space, or all side by side.
+// The front of trade-offs: any two tasks as axes, three in space, or all side by side; beside it the chosen model, below
+// it the table of all.
 
 const view = { form: TASKS.length > 3 ? "parallel" : "plane", x: 0, y: Math.min(1, TASKS.length - 1), z: 2, bars: true, all: true };
 
 function front() {
-  const made = section("front", "Front", "Each point is a model. Filled points are on the front: no other candidate beats them on every task, by what their search scores are worth. "
-    + "Bars are 95 % intervals. Hover shows a recipe, a click chooses it; a ring marks the chosen one.");
+  const made = section("front", "Front", "Each mark is a model, with its 95 % interval. The large points are on the front: no other candidate is better on every task, by shrunk search scores. Point at a mark to see its recipe; click it, or a line of the table, to see all of it beside. "
+    + MEANING_OF_SHRUNK);
   const plot = chart("Scores of all models. The table of candidates below holds the same.", 540);
   const controls = element("div", { class: "controls" });
   const pane = element("aside", { id: "detail", "aria-label": "The chosen model" });
-  made.append(controls, element("div", { class: "split" }, element("div", { class: "wide" }, plot), pane));
+  made.append(controls, element("div", { class: "split front" }, element("div", { class: "plot" }, plot), pane, table()));
   const forms = [["plane", "two tasks"], TASKS.length > 2 && webgl() ? ["space", "three tasks"] : null, TASKS.length > 1 ? ["parallel", "all tasks side by side"] : null].filter(Boolean);
   const axes = TASKS.map((task, i) => [i, task.name]);
   const set = (key, number) => (value) => { view[key] = number ? Number(value) : value; show(); };
@@ -85,7 +86,7 @@ function drawPlane(plot) {
     const [x, y, z] = tasks.map((task) => intervals(group, task, source));
     // One task alone is drawn against the order of the candidates.
     const across = single ? { mean: group.points.map(([run, row]) => RUNS[run].trials.number[row]) } : x;
-    const bar = (part) => ({ type: "data", symmetric: false, array: part.up, arrayminus: part.down, thickness: 1, width: 0, color: groupColour(group) });
+    const bar = (part) => ({ type: "data", symmetric: false, array: part.up, arrayminus: part.down, thickness: 1.2, width: 0, color: faded(groupColour(group)) });
     const bars = view.bars && (["front", "best"].includes(group.role) || ["base", "expert"].includes(group.kind));
     const flat = group.kind === "random";
     traces.push({

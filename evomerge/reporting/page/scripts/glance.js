@@ -1,21 +1,20 @@
-// The head of the report: what was found, against what, and how sure that is; for several runs a line each.
+// The head of the report: is the best found better than what one had, how sure is that, and how does one get it.
 
 const STATES = { running: "still running", stopped: "stopped before its end", finished: "finished" };
+const VERDICTS = { better: ["better", "good"], open: ["could be luck", ""], worse: ["worse", "bad"] };
+const SURE = 0.05;
 
 function glance() {
   const main = document.getElementById("main");
   const head = element("section", { id: "glance", "aria-label": "At a glance" });
   main.append(head);
   document.getElementById("nav").append(element("a", { href: "#glance" }, "Overview"));
-  const title = element("h1", {}, DATA.title);
-  const lead = element("p", { class: "lead" });
-  const cards = element("div", { class: "cards" });
-  const table = element("div", {});
-  replace(head, title, lead, RUNS.length > 1 ? runsTable() : null, cards, table, advice());
+  const lead = element("p", { class: "lead" }), panel = element("div", { class: "panel" }), table = element("div", {});
+  replace(head, element("h1", {}, DATA.title), lead, RUNS.length > 1 ? runsTable() : null, panel, table, advice());
   const show = () => {
     const run = focus();
     replace(lead, ...leadOf(run));
-    replace(cards, ...cardsOf(run));
+    replace(panel, verdictOf(run), factsOf(run));
     replace(table, rivalsTable(run));
   };
   on(["run"], show);
@@ -23,85 +22,119 @@ function glance() {
 }
 
 function leadOf(run) {
-  const sizes = SPLITS.filter((split) => run.items && run.items[split])
-    .map((split) => split + ": " + Object.entries(run.items[split]).map(([task, n]) => count(n) + " of " + task).join(", "));
-  return [
-    badge(STATES[run.state] || run.state, run.state === "finished" ? "good" : "warn"), " ",
-    [run.name, run.optimizer, run.method, "seed " + run.seed, "experts " + run.experts.join(", ")].join(" · "),
-    element("br"), element("span", { class: "dim" }, "Items scored: " + (sizes.join("; ") || NONE) + "."),
-  ];
+  return [badge(STATES[run.state] || run.state, run.state === "finished" ? "good" : "warn"), " ",
+    [RUNS.length > 1 ? run.name : null, "optimizer " + (run.optimizer || NONE), run.method, "seed " + (run.seed === null ? NONE : run.seed), "experts " + run.experts.join(", ")].filter(Boolean).join(" · ")];
+}
+
+// How many items of a split a model is scored on, in words.
+function itemsText(run, split) {
+  const sizes = Object.entries((run.items || {})[split] || {});
+  if (!sizes.length) return "";
+  return sizes.every(([, n]) => n === sizes[0][1]) ? count(sizes[0][1]) + (sizes.length > 1 ? " items a task" : " items") : sizes.map(([task, n]) => count(n) + " of " + task).join(", ");
 }
 
 function lastSource(run) {
-  return ["report", "selection", "worth", "search"].find((source) => {
-    const best = bestRow(run);
-    return best >= 0 && joinedOf(run, best, source);
-  });
+  const best = bestRow(run);
+  return ["report", "selection", "worth", "search"].find((source) => best >= 0 && joinedOf(run, best, source));
 }
 
 function sourceTitle(source) {
   return (SOURCES.find(([name]) => name === source) || [source, source])[1];
 }
 
-function bestOfKind(run, kind, source) {
-  const key = (row) => { const joined = joinedOf(run, row, source); return joined ? joined.mean : -Infinity; };
-  return rows(run, (row) => run.trials.kind[row] === kind && joinedOf(run, row, source))
-    .reduce((best, row) => (best < 0 || key(row) > key(best) ? row : best), -1);
+function verdict(rival) {
+  if (!known(rival.p) || rival.p >= SURE) return "open";
+  return rival.mean > 0 ? "better" : "worse";
 }
 
-function card(title, value, note) {
-  return element("div", { class: "card" }, element("div", { class: "card-title" }, title),
-    element("div", { class: "card-value" }, value), element("div", { class: "dim" }, note));
+// "the best uniform merge": how a rival is called in a sentence.
+function rivalTitle(run, rival) {
+  const row = run.row.get(rival.trial);
+  return "the best " + (row === undefined ? rival.title : KINDS[run.trials.kind[row]].title);
 }
 
-function cardsOf(run) {
-  const source = lastSource(run), best = bestRow(run), made = [];
-  if (source) {
-    const uniform = bestOfKind(run, "uniform", source), expert = bestOfKind(run, "expert", source);
-    const against = [[uniform, "best uniform merge"], [expert, "best expert"]].filter(([row]) => row >= 0)
-      .map(([row, text]) => text + " " + fixed(joinedOf(run, row, source).mean, 2)).join(" · ");
-    const joined = joinedOf(run, best, source);
-    made.push(card("Best found: " + nameOf(run, best), fixed(joined.mean, 2),
-      [known(joined.low) ? "95 % interval " + fixed(joined.low, 2) + " to " + fixed(joined.high, 2) + ", " : "", sourceTitle(source),
-        element("br"), against]));
+function listed(words) {
+  return words.length < 2 ? words.join("") : words.slice(0, -1).join(", ") + " and " + words[words.length - 1];
+}
+
+function verdictOf(run) {
+  const best = bestRow(run), found = run.versus;
+  if (best < 0) return null;
+  const among = (key) => (found ? found.rivals.filter((rival) => verdict(rival) === key).map((rival) => rivalTitle(run, rival)) : []);
+  const better = among("better"), open = among("open"), worse = among("worse");
+  const words = [worse.length ? "Worse than " + listed(worse) + "." : "", better.length ? "Better than " + listed(better) + "." : "", open.length ? "Too close to call against " + listed(open) + "." : ""].filter(Boolean);
+  const basis = !found ? "" : found.split === "report" ? "On the report split (" + itemsText(run, "report") + "), which no choice has seen:"
+    : "On the selection split (" + itemsText(run, "selection") + "), on which it was chosen, which flatters it a little:";
+  return element("div", { class: "verdict" },
+    element("h2", {}, nameOf(run, best), " ", found ? badge("best found", "good") : badge("leads so far", "warn")),
+    found ? [element("p", { class: "dim" }, basis), element("p", { class: "headline" }, words.join(" "))]
+      : element("p", { class: "headline" }, "No verdict yet: it has not been compared on items that the search has not seen."),
+    run.trials.best[best] ? [element("h3", {}, "Get this model"), copyable("evomerge export " + shellWord(run.path) + " OUT", "the command that writes the best model")] : null);
+}
+
+// The ends of the front, and what it took.
+function factsOf(run) {
+  const members = rows(run, (row) => run.trials.front[row]), candidates = run.trials.kind.filter((kind) => kind === "candidate").length;
+  const reached = TASKS.map((task) => [task, Math.max(...members.map((row) => (scoreOf(run, row, "worth", task) || { mean: -Infinity }).mean))]).filter(([, value]) => known(value));
+  const volumes = SPLITS.filter((split) => run.hypervolume && run.hypervolume[split] && known(run.hypervolume[split].mean)).map((split) => split + " " + joinedText(run.hypervolume[split]));
+  const failures = run.trials.failure.filter((failure) => failure !== null).length;
+  const { seconds, items: scored } = run.cost || {};
+  const fact = (title, ...texts) => [element("dt", {}, title), texts.filter(Boolean).map((text) => element("dd", {}, text))];
+  return element("dl", { class: "facts" },
+    fact("Trade-offs", element("a", { href: "#front" }, count(members.length) + " of " + plural(candidates, "candidate") + " on the front"),
+      reached.length > 1 ? "up to " + reached.map(([task, value]) => task.name + " " + scoreText(task, value) + unitOf(task)).join(", ") : null,
+      volumes.length ? "hypervolume: " + volumes.join("; ") : null),
+    fact("Work", duration(total(Object.values(seconds || {}))) + " of scoring, " + count(total(Object.values(scored || {}))) + " items, " + plural(failures, "failure")),
+    fact("Report split", run.openings === 1 ? "opened once" : run.openings ? "opened " + count(run.openings) + " times: each look makes its scores a little less fresh" : "not opened yet"));
+}
+
+function total(values) {
+  return values.reduce((sum, value) => sum + (known(value) ? value : 0), 0);
+}
+
+// The best of a kind of baseline on the selection split, before that by what search scores are worth.
+function bestOfKind(run, kind) {
+  for (const source of ["selection", "worth"]) {
+    const key = (row) => joinedOf(run, row, source).mean;
+    const found = rows(run, (row) => run.trials.kind[row] === kind && joinedOf(run, row, source)).reduce((best, row) => (best < 0 || key(row) > key(best) ? row : best), -1);
+    if (found >= 0) return found;
   }
-  const front = run.trials.front.filter(Boolean).length;
-  const volumes = SPLITS.filter((split) => run.hypervolume && run.hypervolume[split] && known(run.hypervolume[split].mean))
-    .map((split) => split + " " + joinedText(run.hypervolume[split]));
-  made.push(card("On the front", count(front), ["of " + plural(run.trials.kind.filter((kind) => kind === "candidate").length, "candidate"),
-    element("br"), volumes.length ? "hypervolume: " + volumes.join("; ") : ""]));
-  made.push(card("Work", duration(sum(Object.values((run.cost && run.cost.seconds) || {}))),
-    [count(sum(Object.values((run.cost && run.cost.items) || {}))) + " items scored", element("br"),
-      plural(run.trials.failure.filter((failure) => failure !== null).length, "failure")]));
-  made.push(card("Report split", run.openings === 1 ? "opened once" : run.openings ? "opened " + count(run.openings) + " times" : "never opened",
-    run.openings > 1 ? "each look makes its scores a little less fresh" : "scores there took no part in any choice"));
-  return made;
-}
-
-function sum(values) {
-  return values.reduce((total, value) => total + (known(value) ? value : 0), 0);
+  return -1;
 }
 
 function rivalsTable(run) {
-  const source = lastSource(run);
+  const source = lastSource(run), best = bestRow(run);
   if (!source) return element("p", { class: "empty" }, "No candidate has been scored yet.");
-  const shown = [
-    ...rows(run, (row) => ["base", "expert"].includes(run.trials.kind[row])).map((row) => [nameOf(run, row), row]),
-    ...[["uniform", "best uniform merge"], ["untuned", "best untuned merge"], ["random", "best random point"]]
-      .map(([kind, title]) => [title, bestOfKind(run, kind, source)]).filter(([, row]) => row >= 0)
-      .map(([title, row]) => [title + " (" + run.trials.name[row] + ")", row]),
-    ["best found (" + run.trials.number[bestRow(run)] + ")", bestRow(run)],
-  ].filter(([, row]) => joinedOf(run, row, source));
-  const body = shown.map(([title, row]) => [
-    element("span", {}, (KINDS[run.trials.kind[row]] || KINDS.candidate).mark + " " + title, flaggedHealth(run, row) ? " †" : ""),
-    ...TASKS.map((task) => intervalText(task, scoreOf(run, row, source, task))), joinedText(joinedOf(run, row, source)),
-  ]);
-  const made = plainTable("Best found against its rivals", ["model", ...TASKS.map(taskTitle), "joined"], body, [...TASKS.map((_, i) => i + 1), TASKS.length + 1]);
+  const shown = [...rows(run, (row) => ["base", "expert"].includes(run.trials.kind[row])), ...["uniform", "untuned", "random"].map((kind) => bestOfKind(run, kind)), best]
+    .filter((row, i, all) => row >= 0 && all.indexOf(row) === i && joinedOf(run, row, source));
+  const joined = shown.map((row) => joinedOf(run, row, source));
+  const ends = [Math.min(...joined.map((score) => (known(score.low) ? score.low : score.mean))), Math.max(...joined.map((score) => (known(score.high) ? score.high : score.mean)))];
+  const against = run.versus && run.versus.split === source ? new Map(run.versus.rivals.map((rival) => [run.row.get(rival.trial), rival])) : new Map();
+  const titled = (row) => {
+    const { kind, name } = run.trials, { mark, title } = KINDS[kind[row]] || KINDS.candidate;
+    return [mark + " " + (row === best ? nameOf(run, row) : ["base", "expert"].includes(kind[row]) ? name[row] : "best " + title + " (" + name[row] + ")"), flaggedHealth(run, row) ? " †" : ""].join("");
+  };
+  const body = shown.map((row, i) => {
+    const rival = against.get(row);
+    return [titled(row), ...TASKS.map((task) => stacked(scoreOf(run, row, source, task), (value) => scoreText(task, value))),
+      stacked(joined[i], (value) => fixed(value, 2)), intervalBar(joined[i], ends, joined[joined.length - 1].mean),
+      ...(against.size ? [rival ? stacked(rival, (value) => signed(value, 2)) : "", rival ? badge(...VERDICTS[verdict(rival)]) : ""] : [])];
+  });
+  const made = plainTable("The best found and its rivals", ["model", ...TASKS.map(taskTitle), JOINED, "", ...(against.size ? ["the best found is ahead by", ""] : [])], body, [...TASKS.map((_, i) => i + 1), TASKS.length + 1, TASKS.length + 3]);
   made.querySelector("tbody tr:last-child").classList.add("chosen");
-  return element("div", {}, made, element("p", { class: "meaning" },
-    "Scores on the " + sourceTitle(source) + " with 95 % intervals. Joined: the weighted mean of normalised scores, 0 is the base and 1 the best expert of each task.",
+  return element("div", { class: "rivals" }, made, element("p", { class: "meaning" },
+    "Scores on the " + sourceTitle(source) + ", below them 95 % intervals. " + MEANING_OF_JOINED,
+    against.size ? " Differences are taken item by item on the same items, which tells more than two intervals side by side do. “Could be luck”: p is 0.05 or more, adjusted for " + plural(against.size, "comparison") + " (Holm)." : "",
+    source === "worth" ? " " + MEANING_OF_SHRUNK : "",
     TASKS.some((task) => task.larger_is_better === false) ? " Where smaller values of a metric are better its sign is turned: everywhere larger is better." : "",
-    shown.some(([, row]) => flaggedHealth(run, row)) ? " †: much of the gain over the best expert is healthier answers (fewer cut off, empty or misshapen), not more knowledge." : ""));
+    shown.some((row) => flaggedHealth(run, row)) ? " †: at least half of its gain over the best expert on some task is healthier answers (fewer cut off, empty, looping or in the wrong form), not more knowledge." : ""));
+}
+
+// An interval as a line with a dot, on a scale that all rows share, with a line through all at one value.
+function intervalBar(score, [low, high], through) {
+  const at = (value) => 100 * (high > low ? (value - low) / (high - low) : 0.5) + "%";
+  const span = known(score.low) && known(score.high) ? element("span", { class: "span", style: { left: at(score.low), right: `calc(100% - ${at(score.high)})` } }) : null;
+  return element("span", { class: "track", "aria-hidden": "true" }, element("span", { class: "through", style: { left: at(through) } }), span, element("span", { class: "dot", style: { left: at(score.mean) } }));
 }
 
 function runsTable() {
@@ -116,14 +149,14 @@ function runsTable() {
     on(["theme"], paint);
     paint();
     return [
-      element("label", { for: "run-" + run.index, class: "run" }, radio, swatch, run.name), run.optimizer, String(run.seed), STATES[run.state] || run.state,
+      element("label", { for: "run-" + run.index, class: "run" }, radio, swatch, run.name), run.optimizer || NONE, run.seed === null ? NONE : String(run.seed), STATES[run.state] || run.state,
       count(run.trials.kind.filter((kind) => kind === "candidate").length),
       ...["worth", "selection", "report"].map((source) => (best >= 0 ? joinedText(joinedOf(run, best, source)) : NONE)),
       run.curves && run.curves.hypervolume.length ? fixed(run.curves.hypervolume[run.curves.hypervolume.length - 1], 3) : NONE,
     ];
   });
   made.append(plainTable("Runs", ["run", "optimizer", "seed", "state", "candidates", "best: search, shrunk", "selection", "report", "hypervolume"], body, [4, 5, 6, 7, 8]),
-    element("p", { class: "meaning" }, "Charts show all runs; tables of one run follow the one chosen here."));
+    element("p", { class: "meaning" }, "Charts show all runs; what follows of a single run is of the one chosen here."));
   return made;
 }
 

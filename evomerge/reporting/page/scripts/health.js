@@ -1,4 +1,4 @@
-// What went wrong: gains that are health, candidates that failed.
+// What went wrong: unsound answers, gains that are health, candidates that failed.
 
 function health() {
   const flags = RUNS.flatMap((run) => (run.flags || []).map((flag) => [run, flag])), failures = RUNS.flatMap((run) => (run.failures || []).map((failure) => [run, failure]));
@@ -6,7 +6,7 @@ function health() {
   const many = RUNS.length > 1, lead = (run) => (many ? [run.name] : []);
   made.append(element("h3", {}, "Flags"), flags.length
     ? plainTable("Health flags", ["model", ...(many ? ["run"] : []), "task", "split", "what"], flags.map(([run, flag]) => [toTrial(run, flag.trial), ...lead(run), flag.task || NONE, flag.split || NONE, flag.text]))
-    : element("p", { class: "empty" }, "Nothing was flagged: no gain is mostly healthier answers."));
+    : element("p", { class: "empty" }, "Nothing was flagged: few answers are unsound, and no gain is mostly health."));
   made.append(element("h3", {}, "Failures"), failures.length
     ? plainTable("Failures by class", ["class", ...(many ? ["run"] : []), "how many", "for example"], failures.map(([run, failure]) => [failure.kind, ...lead(run), count(failure.count), failure.example || NONE]), [many ? 2 : 1])
     : element("p", { class: "empty" }, "No candidate failed."));

@@ -3,40 +3,41 @@
 const SHOWN_PARAMETERS = 15;
 
 function importance() {
-  if (!RUNS.some((run) => Object.keys(run.importance || {}).length)) return;
-  const made = section("importance", "What matters", "The share of the differences between candidates that goes with each parameter, and the joined search score of every candidate along one parameter.");
-  const controls = element("div", { class: "controls" }), bars = chart("Importance of parameters", 420), slice = chart("Joined score along one parameter", 420);
-  const note = element("p", { class: "meaning" });
-  made.append(controls, element("div", { class: "pair" }, bars, slice), note);
-  let target = "joined", along = 0;
-  const listed = () => [...((focus().importance || {})[target] || [])].sort((a, b) => b.share - a.share).slice(0, SHOWN_PARAMETERS);
+  if (!RUNS.some((run) => run.dimensions.length)) return;
+  const made = section("importance", "What matters", "Left: how much of the differences between models each parameter accounts for; a bar that crosses zero may be nothing. Right: the search scores of the candidates along one parameter; click a bar to choose it.");
+  const controls = element("div", { class: "controls" }), bars = chart("Importance of parameters", 420), slice = chart("Score along one parameter", 420);
+  const none = element("p", { class: "empty" }, "No importance can be told here."), note = element("p", { class: "meaning" });
+  made.append(controls, element("div", { class: "pair" }, element("div", {}, bars, none), slice), note);
+  let target = "joined", along = 0, parameter;
+  const told = () => Object.keys(focus().importance || {}).filter((key) => focus().importance[key]);
+  const top = () => [...((focus().importance || {})[target] || [])].sort((a, b) => b.share - a.share).slice(0, SHOWN_PARAMETERS);
+  const place = (name) => focus().dimensions.findIndex((dimension) => dimension.name === name);
   const show = () => {
-    const run = focus(), targets = Object.keys(run.importance || {});
+    const run = focus(), targets = told();
     if (!targets.includes(target)) target = targets.includes("joined") ? "joined" : targets[0];
-    const top = listed()[0];
-    along = Math.max(0, run.dimensions.findIndex((dimension) => top && dimension.name === top.dimension));
-    along_ = choice("Along", run.dimensions.map((dimension, i) => [i, dimension.name]), along, (value) => { along = Number(value); paint(); });
-    replace(controls, targets.length ? choice("Of", targets.map((key) => [key, key]), target, (value) => { target = value; show(); }) : null, run.dimensions.length ? along_ : null);
+    along = Math.max(0, ...top().slice(0, 1).map((entry) => place(entry.dimension)));
+    parameter = choice("Along", run.dimensions.map((dimension, i) => [i, dimension.name]), along, (value) => { along = Number(value); paint(); });
+    replace(controls, targets.length ? choice("Of", targets.map((key) => [key, key === "joined" ? JOINED : key]), target, (value) => { target = value; show(); }) : null, parameter);
     replace(note, run.importance_note || "");
+    bars.hidden = !targets.length;
+    none.hidden = !bars.hidden;
     paint();
   };
-  let along_;
   const paint = () => {
-    const run = focus(), list = listed().reverse();
-    draw(bars, [{ type: "bar", orientation: "h", x: list.map((entry) => entry.share), y: list.map((entry) => safe(entry.dimension)), marker: { color: list.map((entry) => (entry.dimension === (run.dimensions[along] || {}).name ? colour(1) : colour(0))) },
-      hovertemplate: "%{y}: %{x:.1%}<extra></extra>" }],
-    layout({ xaxis: axis({ title: "share", tickformat: ".0%", rangemode: "tozero" }), yaxis: axis({ type: "category", tickvals: list.map((entry) => safe(entry.dimension)), ticktext: list.map((entry) => safe(short(entry.dimension, 26))) }), bargap: 0.35 }));
-    drawSlice(slice, run, along);
+    const list = top().reverse(), error = list.map((entry) => 2 * (entry.error || 0));
+    draw(bars, [{ type: "bar", orientation: "h", x: list.map((entry) => entry.share), y: list.map((entry) => safe(entry.dimension)), marker: { color: list.map((entry) => colour(place(entry.dimension) === along ? 1 : 0)) },
+      error_x: { type: "data", array: error, color: ink("ink"), thickness: 1.2, width: 4 }, hovertemplate: "%{y}: %{x:.1%}<extra></extra>" }],
+    layout({ xaxis: axis({ title: "share", tickformat: ".0%" }), yaxis: axis({ type: "category", tickvals: list.map((entry) => safe(entry.dimension)), ticktext: list.map((entry) => safe(short(entry.dimension, 26))) }), bargap: 0.35 }));
+    drawSlice(slice, focus(), along);
   };
   wire(bars, "plotly_click", (event) => {
-    const entry = listed().reverse()[event.points[0].pointNumber];
-    const found = focus().dimensions.findIndex((dimension) => dimension.name === entry.dimension);
+    const found = place(top().reverse()[event.points[0].pointNumber].dimension);
     if (found < 0) return;
     along = found;
-    along_.select.value = String(found);
+    parameter.select.value = String(found);
     paint();
   });
-  tips(slice, (point) => (point.customdata ? { run: focus(), row: point.customdata } : null));
+  tips(slice, (point) => (known(point.customdata) ? { run: focus(), row: point.customdata } : null));
   on(["run"], show);
   on(["theme"], paint);
   on(["row"], () => mark(slice, sliceRing(focus(), along)));
@@ -53,10 +54,10 @@ function drawSlice(plot, run, along) {
       marker: { color, size, opacity: 0.7 } };
   };
   draw(plot, [part((row) => !run.trials.front[row], "candidates", ink("faint"), 5.5), part((row) => run.trials.front[row], "front", colour(0), 8)],
-    layout({ xaxis: axis({ title: dimension.name }), yaxis: axis({ title: "joined search score" }), shapes: sliceRing(run, along) }));
+    layout({ xaxis: axis({ title: dimension.name }), yaxis: axis({ title: "search score, " + JOINED }), shapes: sliceRing(run, along) }));
 }
 
 function sliceRing(run, along) {
   const joined = joinedOf(run, state.row, "search"), values = run.trials.values[state.row];
-  return joined && values && known(values[along]) ? [ringAt(values[along], joined.mean, 10)] : [];
+  return joined && values && values[along] !== null && values[along] !== undefined ? [ringAt(values[along], joined.mean, 10)] : [];
 }

@@ -2,38 +2,40 @@
 
 function items() {
   if (!RUNS.some((run) => (run.wins || []).length)) return;
-  const made = section("items", "Item by item", "Items that a merge answers right and the best parent does not (won), and the other way round (lost). Few items moving both ways is a better merge than many.");
+  const made = section("items", "Item by item", "Items on which a merge scores higher than the best expert of the task (won) or lower (lost). A merge that wins and loses many has forgotten some of what the expert knows, even where the scores are alike.");
   const controls = element("div", { class: "controls" }), plot = chart("Items won and lost against the best parent", 320), place = element("div", {});
   made.append(controls, plot, place);
-  let at = 0, only = "all";
-  const titleOf = (run, win) => (run.row.has(win.trial) ? nameOf(run, run.row.get(win.trial)) : String(win.trial)) + ", " + win.task + ", " + win.split + ", against " + win.parent;
+  let at = 0, only = "all", wins = [];
+  // The model that is chosen, where its items are kept; the split farthest from the search first.
   const show = () => {
-    const wins = focus().wins || [];
-    const mine = wins.findIndex((win) => win.trial === focus().trials.number[state.row]);
-    at = mine >= 0 ? mine : Math.min(at, Math.max(0, wins.length - 1));
-    replace(controls, wins.length ? [choice("Comparison", wins.map((win, i) => [i, titleOf(focus(), win)]), at, (value) => { at = Number(value); paint(); }),
-      choice("Items", [["all", "all"], ["won", "won"], ["lost", "lost"]], only, (value) => { only = value; paint(); })] : element("p", { class: "empty" }, "Nothing to compare in this run."));
+    const number = focus().trials.number[state.row];
+    wins = (focus().wins || []).filter((win) => win.trial === number).sort((a, b) => SPLITS.indexOf(b.split) - SPLITS.indexOf(a.split));
+    at = 0;
+    replace(controls, wins.length ? [choice("Texts of", wins.map((win, i) => [i, win.task + ", " + win.split + ", against " + win.parent]), at, (value) => { at = Number(value); paint(); }),
+      choice("Items", [["all", "all"], ["won", "won"], ["lost", "lost"]], only, (value) => { only = value; paint(); })] : element("p", { class: "empty" }, "Nothing is kept of the chosen model: choose a merge on the front, or a finalist."));
     paint();
   };
   const paint = () => {
-    const run = focus(), wins = run.wins || [], win = wins[at];
-    plot.hidden = !win;
-    replace(place, win ? examplesOf(win, only) : null);
-    if (win) drawWins(plot, run, wins.filter((other) => other.trial === win.trial));
+    plot.hidden = !wins.length;
+    replace(place, wins.length ? [element("h3", {}, nameOf(focus(), state.row)), examplesOf(wins[at], only)] : null);
+    if (wins.length) drawWins(plot, wins);
   };
   on(["run", "row"], show);
   on(["theme"], paint);
   show();
 }
 
-const FATES = [["won", "won", 2], ["both", "both right", 0], ["neither", "neither right", null], ["lost", "lost", 1]];
+// Scores that are no shares know no right and wrong.
+const EQUAL = TASKS.every((task) => task.share) ? ["both right", "both wrong"] : ["equal, above 0", "equal, 0 or below"];
+const FATES = [["won", "won", 2], ["both", EQUAL[0], 0], ["neither", EQUAL[1], null], ["lost", "lost", 1]];
 
-function drawWins(plot, run, wins) {
+function drawWins(plot, wins) {
   plot.style.height = 130 + 34 * wins.length + "px";
   const names = wins.map((win) => safe(short(win.task, 20) + ", " + win.split));
   draw(plot, FATES.map(([key, title, index]) => ({
-    type: "bar", orientation: "h", name: title, y: names, x: wins.map((win) => win[key]), text: wins.map((win) => (win[key] ? String(win[key]) : "")), textposition: "inside", insidetextanchor: "middle", textangle: 0,
-    marker: { color: index === null ? ink("faint") : colour(index), opacity: key === "won" || key === "lost" ? 0.95 : 0.4, pattern: key === "lost" ? { shape: "/", size: 9, solidity: 0.15, fgcolor: ink("card"), fillmode: "overlay" } : undefined }, hovertemplate: title + ": %{x}<extra>%{y}</extra>",
+    type: "bar", orientation: "h", name: title, y: names, x: wins.map((win) => win[key]), text: wins.map((win) => (win[key] ? String(win[key]) : "")), textposition: "inside", insidetextanchor: "middle", textangle: 0, constraintext: "none",
+    textfont: { color: key === "won" || key === "lost" ? ink("card") : ink("ink") },
+    marker: { color: key === "won" || key === "lost" ? colour(index) : faded(index === null ? ink("faint") : colour(index)), pattern: key === "lost" ? { shape: "/", size: 9, solidity: 0.15, fgcolor: ink("card"), fillmode: "overlay" } : undefined }, hovertemplate: title + ": %{x}<extra>%{y}</extra>",
   })), layout({ barmode: "stack", xaxis: axis({ title: "items" }), yaxis: axis({ autorange: "reversed" }), bargap: 0.3 }));
 }
 

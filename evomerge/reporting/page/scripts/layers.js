@@ -2,7 +2,7 @@
 
 function layersView() {
   if (!RUNS.some((run) => Object.keys(run.recipes || {}).length)) return;
-  const made = section("layers", "Layers", "Values of the recipe from the embeddings (left) to the head (right), for each expert and module.");
+  const made = section("layers", "Layers", "What the recipe does where: its values from the embeddings (left) through the layers to the head (right), a line for each expert, and for each module where modules differ.");
   const controls = element("div", { class: "controls" }), place = element("div", {});
   made.append(controls, place);
   let shown = "chosen";
@@ -69,5 +69,5 @@ function drawHeat(plot, heat, parameter, lines, spread) {
 // The names of cells, as many as there is room for.
 function ticks(names, width) {
   const step = Math.max(1, Math.ceil(26 / width));
-  return names.map((name, i) => (/^\d+$/.test(name) ? Number(name) % step === 0 : width > 38 || i === 0 || (i === names.length - 1 && width > 7)) ? safe(name) : "");
+  return names.map((name, i) => (/^\d+$/.test(name) ? Number(name) % step === 0 && (step === 1 || Number(name) > 0) : width > 38 || i === 0 || (i === names.length - 1 && width > 7)) ? safe(name) : "");
 }

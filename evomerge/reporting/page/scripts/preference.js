@@ -27,8 +27,8 @@ function preferArguments(tasks, texts) {
 
 function preference() {
   if (!RUNS.some((run) => run.predicted)) return;
-  const made = section("preference", "Any preference", "Surrogates fitted to the search scores predict a whole front. Say how much each task matters, and read the recipe that is predicted to be best for it. "
-    + "A prediction is no score: build it and evaluate it before anything is claimed of it.");
+  const made = section("preference", "Any preference", "From the search scores the run predicts what recipes would score that nobody has tried. Say how much each task matters to you, and read which recipe is predicted to be best for that, what it promises, and the command that builds it. "
+    + "A prediction is no score: build the model and evaluate it before anything is claimed of it.");
   const place = element("div", {});
   made.append(place);
   const show = () => {
@@ -88,7 +88,7 @@ function promised(run, tasks, index, texts) {
     missed.length ? element("p", { class: "note" }, "No predicted point reaches all floors; this one lacks least (" + missed.join(", ") + ").") : null,
     plainTable("What this recipe promises", ["task", "predicted", "promised, 95 %"], rows_, [1, 2]),
     predicted.items ? element("p", { class: "dim" }, "The promise: with 95 % probability all its scores on new items (" + tasks.map((task, t) => count(predicted.items[t]) + " of " + task.name).join(", ") + ") lie there.") : null,
-    element("p", { class: "dim hash" }, "recipe ", element("code", { id: "predicted-hash" }, points.hash[index])),
+    element("p", { class: "dim hash" }, "recipe ", element("code", { id: "predicted-hash" }, points.hash[index]), " (the command prints it, too)"),
     element("h4", {}, "Build it"),
     copyable(predicted.command.replace("{prefer}", () => preferArguments(predicted.tasks, texts)), "the command that builds the predicted best"),
     parametersTable(values),

@@ -3,8 +3,9 @@
 const PAGE = 15;
 
 function table() {
-  const made = section("candidates", "Candidates", "All models that were scored. Choose one with a click, or with the arrow keys once the table has the focus.");
-  const order = { key: "joined", up: false };
+  const made = element("div", { id: "candidates" }, element("h3", {}, "All models"));
+  document.getElementById("nav").append(element("a", { href: "#candidates" }, "All models"));
+  const order = { key: "rank", up: false };
   const filter = { text: "", kind: "all", front: false, run: "all" };
   let found = [], page = 0;
   const count_ = element("p", { class: "meaning", role: "status" });
@@ -18,17 +19,21 @@ function table() {
     ["name", "model", (run, row) => nameOf(run, row), (run, row) => marks(run, row)],
     RUNS.length > 1 ? ["run", "run", (run) => run.name, (run) => run.name] : null,
     ...TASKS.map((task) => ["task-" + task.name, taskTitle(task), (run, row) => meanOf(scoreOf(run, row, state.source, task)), (run, row) => { const s = scoreOf(run, row, state.source, task); return s ? scoreText(task, s.mean) : NONE; }]),
-    ["joined", "joined", (run, row) => meanOf(joinedOf(run, row, state.source)), (run, row) => joinedText(joinedOf(run, row, state.source))],
-    ["seconds", "seconds", (run, row) => run.trials.seconds[row], (run, row) => figure(run.trials.seconds[row], 3)],
+    ["joined", JOINED, (run, row) => meanOf(joinedOf(run, row, state.source)), (run, row) => joinedText(joinedOf(run, row, state.source))],
   ].filter(Boolean);
+  // Until the reader sorts: the best, then the front, then all others.
+  const rank = (run, row) => {
+    const joined = meanOf(joinedOf(run, row, state.source));
+    return joined === null ? null : joined + (run.trials.best[row] ? 2e6 : run.trials.front[row] ? 1e6 : 0);
+  };
 
   function search() {
     const text = filter.text.toLowerCase();
-    const column = columns.find(([key]) => key === order.key);
+    const value = order.key === "rank" ? rank : columns.find(([key]) => key === order.key)[2];
     found = all.filter(([run, row]) => (filter.kind === "all" || (filter.kind === "failed" ? failed(run, row) : run.trials.kind[row] === filter.kind))
       && (!filter.front || run.trials.front[row]) && (filter.run === "all" || run.index === Number(filter.run))
       && (!text || (nameOf(run, row) + " " + run.trials.number[row] + " " + run.trials.hash[row]).toLowerCase().includes(text)));
-    const keyed = found.map(([run, row]) => [column[2](run, row), run, row]);
+    const keyed = found.map(([run, row]) => [value(run, row), run, row]);
     keyed.sort((a, b) => {
       if (a[0] === null || b[0] === null) return (a[0] === null) - (b[0] === null); // unknown ones last, either way
       const less = typeof a[0] === "number" ? a[0] - b[0] : String(a[0]).localeCompare(String(b[0]), "en", { numeric: true });
@@ -44,7 +49,7 @@ function table() {
   function show() {
     const pages = Math.max(1, Math.ceil(found.length / PAGE));
     page = Math.max(0, Math.min(page, pages - 1));
-    replace(head, columns.map(([key, title], i) => element("th", { scope: "col", "aria-sort": order.key === key ? (order.up ? "ascending" : "descending") : "none", class: i >= columns.length - TASKS.length - 2 || i === 0 ? "number" : null },
+    replace(head, columns.map(([key, title], i) => element("th", { scope: "col", "aria-sort": order.key === key ? (order.up ? "ascending" : "descending") : "none", class: i >= columns.length - TASKS.length - 1 || i === 0 ? "number" : null },
       element("button", { type: "button", onclick: () => { order.up = order.key === key ? !order.up : ["name", "run", "number"].includes(key); order.key = key; page = 0; search(); show(); } },
         title, order.key === key ? (order.up ? " ▲" : " ▼") : ""))));
     const shown = found.slice(page * PAGE, (page + 1) * PAGE);
@@ -53,9 +58,9 @@ function table() {
     replace(body, shown.map(([run, row], i) => {
       const chosen = run.index === state.run && row === state.row;
       return element("tr", { tabindex: chosen || (!here && i === 0) ? "0" : "-1", "aria-selected": chosen ? "true" : "false", "aria-rowindex": page * PAGE + i + 2, class: chosen ? "chosen" : null, onclick: () => pick(run, row) },
-        columns.map(([, , , text], j) => element("td", { role: "gridcell", class: j >= columns.length - TASKS.length - 2 || j === 0 ? "number" : null }, text(run, row))));
+        columns.map(([, , , text], j) => element("td", { role: "gridcell", class: j >= columns.length - TASKS.length - 1 || j === 0 ? "number" : null }, text(run, row))));
     }));
-    count_.textContent = plural(found.length, "model") + (found.length === all.length ? "" : " of " + count(all.length)) + ", " + sourceTitle(state.source);
+    count_.textContent = plural(found.length, "model") + (found.length === all.length ? "" : " of " + count(all.length)) + ", " + sourceTitle(state.source) + ". Arrow keys move the choice.";
     const turn = (text, label, to, off) => element("button", { type: "button", "aria-label": label, disabled: off, onclick: () => { page = to; show(); } }, text);
     replace(pager, turn("«", "First page", 0, page === 0), turn("‹", "Page before", page - 1, page === 0), element("span", {}, "page " + (page + 1) + " of " + pages),
       turn("›", "Next page", page + 1, page >= pages - 1), turn("»", "Last page", pages - 1, page >= pages - 1));
@@ -90,6 +95,7 @@ function table() {
   on(["row", "run"], follow);
   search();
   follow();
+  return made;
 }
 
 function meanOf(score) {
