@@ -180,17 +180,17 @@ class Run:
         """Return the recipe of a candidate or baseline."""
         return self._chosen(pick, prefer)[0]
 
-    def predicted(self, prefer: Mapping[str, float]) -> tuple[Recipe, Predicted]:
+    def predicted(self, prefer: Mapping[str, float] | None = None) -> tuple[Recipe, Predicted]:
         """Return the recipe that the run predicts to be the best for a preference, and what is promised of it.
 
         Nobody has scored it: `evaluate(recipe)` does.
 
         Args:
-            prefer: task -> weight; empty: the weights that the run was started with.
+            prefer: task -> weight; None: the weights that the run was started with.
 
         Raises `UsageError` where the run has no predictions yet, or none that can be trusted.
         """
-        return predicted_choice(self.path, prefer)
+        return predicted_choice(self.path, prefer or {})
 
     def merge(
         self,

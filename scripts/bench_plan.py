@@ -5,14 +5,17 @@
 
 Each search is planned by the command line in a process of its own, run by the command line in another, and planned once
 more, so that a load that changes meanwhile can be seen: the estimate is the mean of both plans. The kernel says what
-the search took: wall time, processor time of it and its children, peak resident memory. The 0.5 B models have the
-shapes of Qwen2.5-0.5B and random weights in bfloat16 (a base and two experts; their answers never end, so they are cut
-short), the zoo's tokenizer, and are deleted at the end. Knows nothing about how a plan is made.
+the search took: wall time, processor time of it and all that it started (Linux: also of what it killed), peak resident
+memory. The 0.5 B models have the shapes of Qwen2.5-0.5B and random weights in bfloat16 (a base and two experts; their
+answers never end, so they are cut short), the zoo's tokenizer, and are deleted at the end. Knows nothing about how a
+plan is made.
 """
 
 import argparse
+import ctypes
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -23,6 +26,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
@@ -98,13 +102,30 @@ def half_overrides(paths: Mapping[str, str], items: Sequence[int]) -> list[str]:
 
 def run(command: list[str], log: Path) -> Taken:
     """Run a command; `SystemExit` if it fails."""
-    start = time.perf_counter()
+    _adopt_orphans()
+    mine = {child.pid for child in psutil.Process().children()}
+    before, start = _children_seconds(), time.perf_counter()
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=_environment())
         _, status, used = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
     if status:
         raise SystemExit(f"{' '.join(command)} failed; see {log}")
-    return Taken(time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+    for child in psutil.Process().children():
+        if child.pid not in mine:
+            os.waitpid(child.pid, 0)
+    return Taken(seconds, _children_seconds() - before, used.ru_maxrss * 1024)
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of processes whose own is gone: the sandbox's helpers, which a search kills at its end."""
+    set_child_subreaper = 36
+    ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def plan(overrides: list[str], out: Path, seconds: float) -> dict[str, Any]:
@@ -137,9 +158,12 @@ def bench(name: str, overrides: list[str], out: Path, seconds: float, *, plans: 
     out.mkdir(parents=True, exist_ok=True)
     folder = out / "run"
     shutil.rmtree(folder, ignore_errors=True)
-    made = [plan(overrides, out, seconds)]
+    made, loads = [plan(overrides, out, seconds)], [os.getloadavg()[0]]
     taken = run([*_EVOMERGE, "search", *overrides, f"hydra.run.dir={folder}"], out / "search.log")
-    made += [plan(overrides, out, seconds) for _ in range(plans - 1)]
+    loads.append(os.getloadavg()[1])
+    if plans > 1:
+        made.append(plan(overrides, out, seconds))
+        loads.insert(1, os.getloadavg()[0])
     disk = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     real = {"seconds": taken.seconds, "cpu": taken.cpu, "peak": taken.peak, "disk": disk}
     rows, ratios = [], {}
@@ -157,12 +181,18 @@ def bench(name: str, overrides: list[str], out: Path, seconds: float, *, plans: 
         estimates = [_phase(one, phase) for one in made]
         ratio = sum(estimates) / len(estimates) / spent
         rows.append([f"{phase}, s", *(f"{value:.1f}" for value in (*estimates, spent)), f"{ratio:.2f}"])
+    rows.append(["load of the machine", *(f"{load:.1f}" for load in loads), ""])
     print_table(["", *("plan before", "plan after")[:plans], "search", "ratio"], rows, title=name)
-    return {"name": name, "overrides": overrides, "plans": made, "real": real, "ratios": ratios}
+    return {"name": name, "overrides": overrides, "plans": made, "real": real, "ratios": ratios, "loads": loads}
 
 
 _EVOMERGE = [sys.executable, "-m", "evomerge.cli"]
-_NAMES = {"seconds": "time, s", "cpu": "processors, s", "peak": "peak memory, GB", "disk": "run directory, MB"}
+_NAMES = {
+    "seconds": "time, s",
+    "cpu": "processors, s",
+    "peak": "peak memory, GB",
+    "disk": "run directory (plan: at most), MB",
+}
 
 
 def _estimate(one: Mapping[str, Any], what: str) -> float:
@@ -207,7 +237,7 @@ def main() -> None:
         finally:
             shutil.rmtree(out / "models", ignore_errors=True)
     if options.json:
-        data = {"date": date.today().isoformat(), "load": os.getloadavg(), "results": results}
+        data = {"date": date.today().isoformat(), "results": results}
         options.json.write_text(json.dumps(data, indent=1))
 
 

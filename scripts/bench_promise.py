@@ -129,7 +129,7 @@ def check_run(run: Path, out: Path, *, count: int) -> dict[str, Any]:
             evaluation = replace(config.evaluation, outcomes=str(out / "outcomes"))
             report = evaluate(
                 str(exported),
-                tasks=list(config.tasks),
+                tasks=config.tasks,
                 split="selection",
                 limit=max(point.items.values()),
                 changes={},

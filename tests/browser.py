@@ -28,22 +28,28 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     def open(self, page: Path) -> None:
-        """Open a file, and wait until the page says that it is drawn."""
-        from selenium.webdriver.support.ui import WebDriverWait
-
+        """Open a file, and wait until it is loaded."""
         self.errors(), self.requests()  # of the page before
         self.driver.get(page.resolve().as_uri())
-        WebDriverWait(self.driver, 600).until(
-            lambda driver: driver.execute_script("return document.readyState") == "complete"
-        )
+        self.wait("return document.readyState === 'complete'")
+
+    def wait(self, script: str) -> None:
+        """Wait until JavaScript returns something true."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.driver, 600).until(lambda driver: driver.execute_script(script))
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Run JavaScript in the page and return what it returns."""
         return self.driver.execute_script(script, *arguments)
 
     def errors(self) -> list[str]:
-        """Return what the console has said since the last call, warnings and errors."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+        """Return what the console has said since the last call, warnings and errors.
+
+        Not what Chromium says of its own about reading back what it drew, which it does without a graphics card.
+        """
+        said = [entry["message"] for entry in self.driver.get_log("browser")]
+        return [line for line in said if "GPU stall due to ReadPixels" not in line and "Multiple readback" not in line]
 
     def requests(self) -> list[str]:
         """Return the addresses that were asked for since the last call, but for files, data and blobs in memory."""
@@ -80,6 +86,7 @@ def browser() -> Iterator[Browser]:
     window = webdriver.Chrome(options=options, service=Service(driver))
     window.command_executor.client_config.timeout = 600  # a busy machine is slow, not wrong
     window.set_page_load_timeout(600)
+    window.set_script_timeout(600)
     try:
         yield Browser(window)
     finally:

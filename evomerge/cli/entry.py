@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from evomerge import __version__
@@ -30,40 +31,50 @@ COMMANDS = (search, plan, evaluate, merge, front, report, export, doctor, import
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    """Run a command line (None: this program's own); returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if arguments[:1] == ["search"]:  # Hydra reads its overrides itself
-            return search.run(argparse.Namespace(overrides=arguments[1:]))
-        parser, names = build_parser()
-        if not arguments:
-            parser.print_help()
-            return 0
-        command, *_ = arguments
-        if command not in (*names, *parser._option_string_actions):
-            kind = "option" if command.startswith("-") else "command"
-            raise UsageError(f"unknown {kind} {command!r}; {nearest(command, [*names, '--help', '--version'])}")
-        options, unknown = parser.parse_known_args(arguments)
-        for word in unknown:
-            known = names[command]._option_string_actions if word.startswith("-") else ()
-            hint = nearest(word.partition("=")[0], known) if known else "that is one word too many"
-            raise UsageError(f"{command}: unknown word {word!r}; {hint} (see evomerge {command} --help)")
-        run: Callable[[argparse.Namespace], int] = options.run_command
-        return run(options)
+        return _run(words)
     except UsageError as error:
         return _refuse(str(error), 2)
     except EvomergeError as error:
         return _refuse(str(error), 1)
-    except KeyboardInterrupt:
-        return _refuse("interrupted; what was recorded is safe, the same command goes on from there", 130)
-    except Terminated:
-        return _refuse("ended by SIGTERM; what was recorded is safe, the same command goes on from there", 143)
+    except (KeyboardInterrupt, Terminated) as stop:
+        what, status = ("interrupted", 130) if isinstance(stop, KeyboardInterrupt) else ("ended by SIGTERM", 143)
+        safe = "; what was recorded is safe, the same command goes on from there" if words[:1] == ["search"] else ""
+        _refuse(what + safe, status)
+        if arguments is None:  # the libraries take seconds to end, and a second Ctrl-C would show their tracebacks
+            with suppress(OSError):
+                sys.stdout.flush()
+            os._exit(status)
+        return status
     except BrokenPipeError:  # `evomerge front RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _refuse(f"{where}{error.strerror or error}", 1)
+
+
+def _run(words: list[str]) -> int:
+    """Find the command that is meant, and run it."""
+    if words[:1] == ["search"]:  # Hydra reads its overrides itself
+        return search.run(argparse.Namespace(overrides=words[1:]))
+    parser, commands = build_parser()
+    if not words:
+        parser.print_help()
+        return 0
+    name = words[0]
+    if name not in (*commands, *parser._option_string_actions):
+        kind = "option" if name.startswith("-") else "command"
+        raise UsageError(f"unknown {kind} {name!r}; {nearest(name, [*commands, '--help', '--version'])}")
+    options, unknown = parser.parse_known_args(words)
+    for word in unknown:
+        known = commands[name]._option_string_actions if word.startswith("-") else ()
+        hint = nearest(word.partition("=")[0], known) if known else "that is one word too many"
+        raise UsageError(f"{name}: unknown word {word!r}; {hint} (see evomerge {name} --help)")
+    run: Callable[[argparse.Namespace], int] = options.run_command
+    return run(options)
 
 
 def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:

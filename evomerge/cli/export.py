@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from evomerge.cli.quiet import quiet
-from evomerge.cli.words import Commands, add_command, weights
+from evomerge.cli.words import Commands, add_command, print_next, weights
 from evomerge.cli.writing import add_options, push, read_options
 from evomerge.errors import UsageError
 
@@ -45,16 +45,22 @@ def run(options: argparse.Namespace) -> int:
     if options.predicted and options.pick != "best":
         raise UsageError("--pick and --predicted exclude each other; give one")
     quiet()
+    from evomerge.search.directory import RunDirectory
     from evomerge.search.export import export_predicted, export_trial
 
     place, prefer, writing = (options.run_dir, options.out), weights(options.prefer), read_options(options)
     if options.predicted:
         report, recipe_hash = export_predicted(*place, prefer=prefer, **writing)
         print(f"{options.out}: {len(report.files)} files, recipe {recipe_hash}, fingerprint {report.fingerprint}")
-        print("Predicted, not scored: see what it does with `evomerge evaluate` before anything is claimed of it.")
+        print("Predicted, not scored: evaluate it before anything is claimed of it.")
     else:
         report = export_trial(*place, pick=options.pick, prefer=prefer, **writing)
         print(f"{options.out}: {len(report.files)} files, fingerprint {report.fingerprint}, as it was scored")
     print(f"Its card, with parents, licences, scores and how to build it again, is {options.out / 'README.md'}.")
     push(options, options.out)
+    config = RunDirectory(options.run_dir).read_config()
+    words = ["evomerge", "evaluate", options.out, "--tasks", ",".join(config["tasks"])]
+    words += ["--split", "selection"] if options.predicted else []
+    words += ["--allow-code-execution"] if config.get("evaluation", {}).get("allow_code_execution") else []
+    print_next((words, "what it scores" if options.predicted else "its scores, measured again"))
     return 0

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from evomerge.cli.quiet import quiet
-from evomerge.cli.words import Commands, add_command, print_notes
+from evomerge.cli.words import Commands, add_command, print_next, print_notes
 from evomerge.cli.writing import add_options, push, read_options
 from evomerge.errors import UsageError
 
@@ -51,4 +51,5 @@ def run(options: argparse.Namespace) -> int:
     checked = ", as expected" if options.expect else ""
     print(f"{options.out}: {len(report.files)} files, fingerprint {report.fingerprint}{checked}")
     push(options, options.out)
+    print_next((["evomerge", "evaluate", options.out, "--tasks", "TASKS"], "what it scores"))
     return 0

@@ -128,10 +128,8 @@ def _refuse_full(draft: Path, needed: int) -> None:
     """Raise `WorkError` where the disk says that it has no room for so many bytes."""
     disk = shutil.disk_usage(draft)
     if disk.total and needed > disk.free:  # some network file systems say 0 for "I do not know"
-        raise WorkError(
-            f"cannot write to {draft.parent}: the weights take {needed / 1e9:.2f} GB, and {disk.free / 1e9:.2f} GB are "
-            "free; nothing was left there"
-        )
+        sizes = f"the weights take {needed / 1e6:,.1f} MB, and {disk.free / 1e6:,.1f} MB are free"
+        raise WorkError(f"cannot write to {draft.parent}: {sizes}; nothing was left there")
 
 
 def _refuse_occupied(out: Path) -> None:

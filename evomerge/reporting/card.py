@@ -24,6 +24,8 @@ _MEANING = {
     "report": "These items took no part in the search or in the selection.",
 }
 
+_NEWER = "Where the hub has a newer one by now, write the revision behind the name (`org/name@revision`)"
+
 
 @dataclass(frozen=True)
 class Parent:
@@ -136,8 +138,8 @@ def card(recipe: Recipe, written: Written, parents: Mapping[str, Parent], run: R
         "",
         *_parents(recipe, parents),
         *_licences(parents),
-        *_recipe(recipe),
         *_scores(run),
+        *_recipe(recipe),
         *_run(run),
         *_rebuild(recipe, written, parents, run),
         *_versions(written, run),
@@ -252,24 +254,32 @@ def _cell(value: Value | None) -> str:
 def _scores(run: RunFacts | None) -> list[str]:
     if run is None:
         return ["## Scores", "", "None: built from its recipe, outside a run that scored it.", ""]
-    if run.scores is None:
-        predicted = [f"- {_line(line)}" for line in run.predicted]
-        return ["## Scores", "", "None: this model was not scored.", "", *predicted, *([""] if predicted else [])]
-    scores = run.scores
     times = f"{run.openings} time{'' if run.openings == 1 else 's'}"
+    opened = f"When this card was written, the run had opened its report split {times}."
+    if run.scores is None:
+        return ["## Scores", "", f"None: this model was not scored. {opened}", "", *_predicted(run.predicted)]
+    scores = run.scores
     return [
         f"## Scores on the {scores.split} split",
         "",
-        f"95 % intervals. {_MEANING[scores.split]} This run had opened its report split {times} by then.",
+        f"95 % intervals. {_MEANING[scores.split]} {opened} Beside the parents stand the best merges of simpler kinds.",
         "",
         *markdown(scores.header, scores.rows),
         "",
         *(line for note in scores.notes for line in (note, "")),
-        "Mean normalised score of this model: 0 is the base, 1 the best expert on each task.",
+        "Mean normalised: on each task 0 is the base and 1 the best expert, by their scores on the search split. For "
+        "this model:",
         "",
         *markdown(["split", "mean normalised"], run.by_split),
         "",
     ]
+
+
+def _predicted(lines: Sequence[str]) -> list[str]:
+    if not lines:
+        return []
+    head = "Its scores on the selection split as the run predicts them; with 95 % probability all intervals hold:"
+    return [head, "", *(f"- {_line(line)}" for line in lines), ""]
 
 
 def _run(run: RunFacts | None) -> list[str]:
@@ -283,8 +293,7 @@ def _run(run: RunFacts | None) -> list[str]:
         "",
         "## Items",
         "",
-        f"The report split had been opened {run.openings} time{'' if run.openings == 1 else 's'}. A hash is of the "
-        "items' names and prompts, in order: two models with the same hash were asked the same.",
+        "A hash is of the items' names and prompts, in order: two models with the same hash were asked the same.",
         "",
         *markdown(["task", "split", "items", "hash"], items),
         "",
@@ -299,14 +308,12 @@ def _rebuild(recipe: Recipe, written: Written, parents: Mapping[str, Parent], ru
     scored = run is not None and run.scores is not None
     prompts = " The scores above were measured with the base's." if written.tokenizer_from and scored else ""
     local = [role for role, parent in parents.items() if _is_local(parent.provenance)]
+    moving = [role for role, parent in parents.items() if _may_move(parent.provenance)]
     if written.mergekit is None:
         mergekit = [f"There is no `mergekit.yaml`: {_line(written.no_mergekit)}."]
     else:
-        mergekit = [
-            "`mergekit.yaml` tells mergekit the same" + (", but for this:" if written.mergekit else "."),
-            "",
-            *(f"- {_line(note)}" for note in written.mergekit),
-        ]
+        mergekit = ["`mergekit.yaml` tells mergekit the same" + (", but for this:" if written.mergekit else ".")]
+        mergekit += ["", *(f"- {_line(note)}" for note in written.mergekit)] if written.mergekit else []
     return [
         "## Rebuild",
         "",
@@ -319,6 +326,7 @@ def _rebuild(recipe: Recipe, written: Written, parents: Mapping[str, Parent], ru
         f"{tokenizer}.{prompts}",
         "",
         *([f"Local directories, to be replaced by your own: {', '.join(local)}.", ""] if local else []),
+        *([f"{_NEWER}: {', '.join(moving)}.", ""] if moving else []),
         "```yaml",
         recipe.to_yaml().rstrip(),
         "```",
@@ -346,6 +354,10 @@ def _files(written: Written, parents: Mapping[str, Parent]) -> list[str]:
 
 def _is_local(provenance: Provenance) -> bool:
     return provenance.repository is None and not provenance.reference.startswith("zoo:")
+
+
+def _may_move(provenance: Provenance) -> bool:
+    return provenance.revision is not None and not provenance.reference.endswith(f"@{provenance.revision}")
 
 
 def _code(text: str) -> str:

@@ -19,7 +19,6 @@ from evomerge.reporting.licences import Licence
 from evomerge.reporting.versions import versions
 from evomerge.search.directory import RunDirectory
 from evomerge.search.model_card import facts_of_prediction, run_facts
-from evomerge.search.preferred import predicted_choice
 from evomerge.search.show import pick_trial, read_run
 
 CARD, MERGEKIT = "README.md", "mergekit.yaml"
@@ -49,7 +48,7 @@ def export_trial(
     trial = pick_trial(record, pick, prefer)
     return export_recipe(
         *(trial.recipe, out),
-        run=run_facts(record, RunDirectory(path).read_config(), trial),
+        run=run_facts(record, RunDirectory(path).read_config(), trial, chosen=_chosen(pick, prefer)),
         expected_fingerprint=trial.fingerprint,
         threads=threads,
         shard_bytes=shard_bytes,
@@ -78,16 +77,17 @@ def export_predicted(
 
     Returns what was written and the hash of the recipe, which is the one that a report page shows.
     """
+    from evomerge.search.preferred import predicted_choice  # it brings a whole search along: seconds
+
     recipe, point = predicted_choice(path, prefer)
     directory = RunDirectory(path)
     promised = [
-        f"{task}: predicted {mean:.4g}, with 95 % probability in [{low:.4g}, {high:.4g}] on {point.items[task]} items "
-        "of the selection split, all tasks at once"
+        f"{task}: {mean:.3f} [{low:.3f}, {high:.3f}] on {point.items[task]} items"
         for task, (mean, low, high) in point.scores.items()
     ]
     report = export_recipe(
         *(recipe, out),
-        run=facts_of_prediction(directory.read(), directory.read_config(), promised),
+        run=facts_of_prediction(directory.read(), directory.read_config(), promised, chosen=_by_weights(prefer)),
         threads=threads,
         shard_bytes=shard_bytes,
         tokenizer_from=tokenizer_from,
@@ -157,6 +157,18 @@ def export_recipe(
         describe=describe,
         expected_fingerprint=expected_fingerprint,
     )
+
+
+def _chosen(pick: str, prefer: Mapping[str, float]) -> str:
+    if prefer:
+        return f"the front's best, {_by_weights(prefer)}"
+    return {"best": "the best on the selection split", "knee": "the knee of the front"}.get(pick, "by its number")
+
+
+def _by_weights(prefer: Mapping[str, float]) -> str:
+    if not prefer:
+        return "by the weights of the run"
+    return f"by the weights {', '.join(f'{task} {weight:g}' for task, weight in prefer.items())}"
 
 
 def rebuild_command(fingerprint: str, shard_bytes: int, tokenizer_from: str | None) -> str:

@@ -25,6 +25,7 @@ from evomerge.search.ledger import LEDGER_VERSION, Ledger
 from evomerge.search.racing import Race, Rule, references
 from evomerge.search.record import Record, Trial
 from evomerge.search.results import objectives
+from evomerge.search.scales import doubtful_scales
 from evomerge.search.track import ItemIds, Track
 from evomerge.search.workers import Job, Scored, WorkerPool
 
@@ -93,6 +94,8 @@ class Search:
             failure = self.record.trials[number].failure
             if failure and baseline.kind != "random":
                 raise WorkError(f"baseline {baseline.name!r} could not be scored: {failure.message}")
+        for line in doubtful_scales(self.record):
+            self.say(f"advice: {line}")
         if self.config.racing.enabled:
             self._check_racing()
         for number in range(self.record.stage, len(self.stages)):

@@ -3,7 +3,7 @@
 This file reads a record and a configuration; it knows nothing about how a card looks, nor about files.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evomerge.evaluation.types import SPLITS, Split
@@ -16,16 +16,17 @@ from evomerge.search.record import Record, TaskScore, Trial
 from evomerge.search.results import best_of, estimates, joined_interval
 
 
-def run_facts(record: Record, config: Mapping[str, Any], trial: Trial) -> RunFacts:
+def run_facts(record: Record, config: Mapping[str, Any], trial: Trial, *, chosen: str) -> RunFacts:
     """Return what a run knows about one of its trials.
 
     Args:
         record: of the run.
         config: that the run was started with.
         trial: which model.
+        chosen: as what it was chosen, as text.
     """
     return RunFacts(
-        found={"model": f"{trial.name} (number {trial.number})", **_how(record, config)},
+        found={"model": f"{trial.name} (number {trial.number})", "chosen": chosen, **_how(record, config)},
         scores=card_scores(record, trial),
         by_split=_by_split(record, trial),
         items=item_sets(record),
@@ -35,15 +36,15 @@ def run_facts(record: Record, config: Mapping[str, Any], trial: Trial) -> RunFac
     )
 
 
-def facts_of_prediction(record: Record, config: Mapping[str, Any], promised: list[str]) -> RunFacts:
+def facts_of_prediction(record: Record, config: Mapping[str, Any], promised: Sequence[str], *, chosen: str) -> RunFacts:
     """Return what a run knows about a model that its surrogates chose and nobody scored.
 
     Args:
-        record, config: as for `run_facts`.
+        record, config, chosen: as for `run_facts`.
         promised: what the surrogates promise of its scores, a line each.
     """
     return RunFacts(
-        found={"model": "chosen by the run's surrogates, not scored", **_how(record, config)},
+        found={"model": "predicted from all that was scored", "chosen": chosen, **_how(record, config)},
         scores=None,
         by_split=(),
         items=item_sets(record),

@@ -44,9 +44,11 @@ class Observers:
 
     def close(self, record: Record) -> None:
         """Close all of them, the terminal last: the others may still have something to say."""
-        for observer in self._others:
-            self._try(observer, observer.close, record)
-        self._terminal.close(record)
+        try:
+            for observer in self._others:
+                self._try(observer, observer.close, record)
+        finally:  # also where somebody presses Ctrl-C twice
+            self._terminal.close(record)
 
     def _try(self, observer: Observer, call: Callable[[Record], None], record: Record) -> None:
         try:

@@ -146,7 +146,7 @@ def test_the_recipe_as_a_table_and_whole() -> None:
     [
         ("search", 0, ["on the search split", "optimizer saw these", "opened its report split 0 times"]),
         ("selection", 0, ["on the selection split", "finalists", "opened its report split 0 times"]),
-        ("selection", 1, ["on the selection split", "opened its report split 1 time by"]),
+        ("selection", 1, ["on the selection split", "opened its report split 1 time."]),
         ("report", 3, ["on the report split", "took no part", "opened its report split 3 times"]),
     ],
 )
@@ -161,7 +161,6 @@ def test_scores_say_what_they_are_of_and_how_often_the_report_was_opened(split, 
 def test_item_sets_versions_and_how_it_was_found():
     text = card(RECIPE, WRITTEN, parents(), facts(openings=2))
     assert "| a | report | 200 | `65329a434e9a3b4b` |" in section(text, "Items")
-    assert "opened 2 times" in section(text, "Items")
     assert "| optimizer | map |" in section(text, "How it was found")
     assert "| torch | 2.13.0 | 2.12.0 |" in section(text, "Versions")
     assert "| lm-eval | - | 0.4.13 |" in section(text, "Versions")
@@ -172,6 +171,7 @@ def test_how_to_rebuild_it_and_what_mergekit_is_not_told():
     assert WRITTEN.command in rebuild
     assert "0123456789abcdef" in rebuild
     assert "Local directories, to be replaced by your own: expert own." in rebuild
+    assert "(`org/name@revision`): base, expert math." in rebuild
     assert "those of the base" in rebuild
     assert "- a mask is not carried over" in rebuild
     none = Written(**{**vars(WRITTEN), "mergekit": None, "no_mergekit": "mergekit has no method 'pcb'"})
@@ -193,9 +193,11 @@ def test_no_scores_are_no_table():
 
 
 def test_a_prediction_is_no_score():
-    promised = facts(scores=None, by_split=[], results=[], predicted=["a: predicted 0.6, in [0.5, 0.7]"])
+    promised = facts(scores=None, by_split=[], results=[], predicted=["a: 0.600 [0.500, 0.700]"])
     text = card(RECIPE, WRITTEN, parents(), promised)
-    assert "None: this model was not scored.\n\n- a: predicted 0.6, in [0.5, 0.7]\n" in text
+    assert "None: this model was not scored." in text
+    assert "opened its report split 1 time." in text
+    assert "with 95 % probability all intervals hold:\n\n- a: 0.600 [0.500, 0.700]\n" in text
     assert "model-index" not in text
 
 

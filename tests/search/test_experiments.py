@@ -16,8 +16,8 @@ from evomerge.evaluation.chat import chat_from
 from evomerge.evaluation.types import SPLITS
 from evomerge.search.baselines import baselines
 from evomerge.search.config import SearchConfig
+from evomerge.search.opening import spaces_of
 from evomerge.search.plan.shape import Shape
-from evomerge.search.start import spaces_of
 from evomerge.zoo import model_path
 from tests.search.test_config import composed, options
 

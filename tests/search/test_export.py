@@ -21,7 +21,7 @@ from evomerge.search.predicted import Predictions
 from evomerge.search.record import TaskScore, Trial
 from tests.checkpoints.conftest import family
 from tests.checkpoints.models import copy_of
-from tests.fake_hub import metadata_errors
+from tests.fake_hub import fake_hub, metadata_errors, see
 from tests.merging.recipes import pool_of, recipe_of
 from tests.search.records import answers
 from tests.search.runs import here
@@ -97,7 +97,7 @@ def test_what_was_scored_is_what_ships_with_a_card_that_says_so(family: Family, 
         re.fullmatch(r"\| \*\*this model\*\* \(candidate 4\) \| 63.3 \[\d+.\d, \d+.\d\] \| .*", row) for row in rows
     )
     assert any(row.startswith("| code | 53.3 [") for row in rows), "a parent beside it"
-    assert "opened its report split 1 time by then" in text
+    assert "opened its report split 1 time." in text
     assert "| torch | " in text
     assert fingerprint in text
 
@@ -173,6 +173,24 @@ def test_a_mergekit_yaml_or_why_there_is_none(family: Family, tmp_path: Path, me
         assert "`mergekit.yaml` tells mergekit the same" in text
 
 
+def test_the_card_of_a_zoo_merge_passes_the_client_s_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`validate` asks the hub; here that is `tests/fake_hub.py`, which knows the documented rules and no others."""
+    experts = {"math": "zoo:math", "code": "zoo:code"}
+    parameters = {"weight": {"math": 0.5, "code": 0.5}}
+    recipe = Recipe(method="task_arithmetic", base="zoo:base", experts=experts, parameters=parameters)
+    said: list[str] = []
+    export_recipe(recipe, tmp_path / "out", say=said.append)
+    assert said == []
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert card.data.license == "apache-2.0"
+    with fake_hub() as hub:
+        see(hub, monkeypatch, tmp_path)
+        card.validate()
+        card.data.license = "my own"
+        with pytest.raises(ValueError, match="license"):
+            card.validate()
+
+
 def test_it_loads_and_speaks(run: Path, tmp_path: Path) -> None:
     export_trial(run, tmp_path / "out", prefer={}, shard_bytes=30_000)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
@@ -202,10 +220,13 @@ def test_a_predicted_recipe_is_the_one_that_is_shown_and_claims_no_score(
     assert done.returncode == 0, done.stderr
     assert f"recipe {point.hash}, fingerprint " in done.stdout
     assert "not scored" in done.stdout
+    assert f"next: evomerge evaluate {tmp_path / 'out'} --tasks zoo_math," in done.stdout
+    assert " --split selection " in done.stdout
     assert Recipe.load(tmp_path / "out" / "recipe.yaml").hash == point.hash
     text = (tmp_path / "out" / "README.md").read_text()
     assert f"Recipe `{point.hash}`" in text
     assert "None: this model was not scored." in text
     for task, (mean, low, high) in point.scores.items():
-        assert f"- {task}: predicted {mean:.4g}, with 95 % probability in [{low:.4g}, {high:.4g}] on 100 items" in text
+        assert f"- {task}: {mean:.3f} [{low:.3f}, {high:.3f}] on 100 items" in text
+    assert "| chosen | by the weights zoo_math 2, zoo_code 1 |" in text
     assert ModelCard(text).data.eval_results is None

@@ -63,24 +63,27 @@ def test_item_sets_have_the_hashes_of_the_ledger():
 def test_what_a_run_knows():
     versions = {"torch": "2.13.0"}
     run = run_of("search", "selection", "report", openings=2, evomerge="0.1.0", versions=versions)
-    facts = run_facts(run, CONFIG, run.trials[5])
+    facts = run_facts(run, CONFIG, run.trials[5], chosen="best")
     assert facts.openings == 2
     assert facts.versions == {"evomerge": "0.1.0", "torch": "2.13.0"}
     assert facts.found["model"] == "candidate 5 (number 5)"
+    assert facts.found["chosen"] == "best"
     assert (facts.found["optimizer"], facts.found["seed"]) == ("map", "7")
     assert [split for split, _ in facts.by_split] == ["search", "selection", "report"]
 
 
 def test_only_report_scores_go_into_the_model_index():
     run = run_of("search", "selection", "report")
-    [result] = run_facts(run, CONFIG, run.trials[5]).results
+    [result] = run_facts(run, CONFIG, run.trials[5], chosen="best").results
     [metric] = result["metrics"]
     mean = run.trials[5].scores["report"]["a"].mean
     assert (metric["type"], metric["value"]) == ("exact_match", round(mean, 4))
     assert "95 % interval" in metric["name"]
     chosen = run_of("search", "selection")
-    assert run_facts(chosen, CONFIG, chosen.trials[5]).results == []
-    assert run_facts(run, {**CONFIG, "tasks": {"a": {"task": "a"}}}, run.trials[5]).results == [], "which metric?"
+    assert run_facts(chosen, CONFIG, chosen.trials[5], chosen="best").results == []
+    assert run_facts(run, {**CONFIG, "tasks": {"a": {"task": "a"}}}, run.trials[5], chosen="best").results == [], (
+        "which metric?"
+    )
 
 
 def test_scores_that_are_no_shares_stay_out_of_the_model_index():
@@ -88,10 +91,10 @@ def test_scores_that_are_no_shares_stay_out_of_the_model_index():
     run = run_of("search", "report")
     score = run.trials[5].scores["report"]["a"]
     run.trials[5].scores["report"]["a"] = type(score)(-3.2, 0.1, 5, (-3.1, -3.3), "00")
-    assert run_facts(run, CONFIG, run.trials[5]).results == []
+    assert run_facts(run, CONFIG, run.trials[5], chosen="best").results == []
 
 
 @pytest.mark.parametrize("splits", [("search",), ("search", "selection", "report")])
 def test_a_prediction_has_no_scores(splits):
-    facts = facts_of_prediction(run_of(*splits), CONFIG, ["a: 0.6"])
+    facts = facts_of_prediction(run_of(*splits), CONFIG, ["a: 0.6"], chosen="by hand")
     assert (facts.scores, facts.predicted, list(facts.results)) == (None, ["a: 0.6"], [])

@@ -18,7 +18,7 @@ from evomerge.search.page.cost import cost
 from evomerge.search.page.curves import baseline_lines, curves
 from evomerge.search.page.heat import Grid
 from evomerge.search.page.importance import importance
-from evomerge.search.page.notes import failures, flags
+from evomerge.search.page.notes import failures, flags, flat_scales
 from evomerge.search.page.numbers import short
 from evomerge.search.page.trials import dimensions, trial_columns
 from evomerge.search.page.versus import versus
@@ -62,7 +62,7 @@ def _run(view: View, name: str, first: View) -> dict[str, Any]:
         "experts": list(view.trials[0].recipe.experts),
         "state": view.state,
         "openings": view.record.openings,
-        "notes": [*view.notes, *_scale_notes(view, first)],
+        "notes": [*view.notes, *flat_scales(view), *_scale_notes(view, first)],
         "items": _items(view),
         "dimensions": dimensions(view),
         "trials": trial_columns(view),

@@ -6,6 +6,7 @@ This file knows nothing about how it is shown.
 from typing import Any
 
 from evomerge.evaluation.types import Split
+from evomerge.reporting.statistics import paired_difference
 from evomerge.search.page.view import View
 from evomerge.search.record import Trial
 
@@ -24,6 +25,24 @@ def flags(view: View) -> list[dict[str, Any]]:
                     lines = [*_unsound(view, trial, split, task), *_explained(view, trial, split, task)]
                     found += [{"trial": trial.number, "task": task, "split": split, "text": line} for line in lines]
     return found
+
+
+def flat_scales(view: View) -> list[str]:
+    """Return a line for each task whose best expert is not clearly better than the base on the search split.
+
+    The scale of its normalised scores is then mostly the luck of the items.
+    """
+    base, lines = view.trials[0].scores["search"], []
+    for task in view.tasks:
+        expert = view.parents["search"][task]
+        found = paired_difference(expert.scores["search"][task].array, base[task].array)
+        if found.low <= 0.0:
+            lines.append(
+                f"{task}: the best expert ({expert.name}) is not clearly better than the base (by {found.mean:.3g}, "
+                f"95 % interval {found.low:.3g} to {found.high:.3g}). Normalised scores of this task, and the means "
+                "that it is part of, are mostly luck: read its own scores."
+            )
+    return lines
 
 
 def failures(view: View) -> list[dict[str, Any]]:

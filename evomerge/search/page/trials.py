@@ -1,4 +1,4 @@
-"""The trials of a run as columns: who they are, where they lie, and what they scored.
+"""The trials of a run as columns: who they are, what their parameters are, and what they scored.
 
 Every column has one entry a trial, by number, None where a trial has nothing to say. This file knows nothing about
 how columns are drawn.
@@ -31,7 +31,6 @@ def trial_columns(view: View) -> dict[str, Any]:
         "stage": [trial.stage for trial in trials],
         "hash": [trial.recipe.hash for trial in trials],
         "fingerprint": [trial.fingerprint for trial in trials],
-        "vector": [_vector(view, trial) for trial in trials],
         "values": values(view, trials),
         "beaten_by": [trial.beaten_by for trial in trials],
         "failure": [
@@ -94,11 +93,6 @@ def _named(name: str, experts: Sequence[str]) -> dict[str, Any]:
     expert = next((label for label in experts if rest == label or rest.startswith(f"{label}.")), None)
     group = rest if expert is None else rest[len(expert) + 1 :]
     return {"name": name, "group": group or None, "expert": expert, "parameter": parameter, "low": None, "high": None}
-
-
-def _vector(view: View, trial: Trial) -> list[float] | None:
-    vector = view.vectors.get(trial.number)
-    return None if vector is None else [round(float(unit), 4) for unit in vector]
 
 
 def _score_columns(view: View) -> dict[str, Any]:

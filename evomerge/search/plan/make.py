@@ -14,13 +14,13 @@ from pathlib import Path
 from evomerge.checkpoints import ModelPool
 from evomerge.doctor import measure_sizes
 from evomerge.errors import UsageError
-from evomerge.evaluation import EvalTask, load_tasks
+from evomerge.evaluation import EvalTask
 from evomerge.evaluation.types import SPLITS, Split
 from evomerge.merging.tensors import TORCH_DTYPES
 from evomerge.recipes import SearchSpace
 from evomerge.search.baselines import Baseline, baselines
 from evomerge.search.config import SearchConfig, random_baselines
-from evomerge.search.opening import open_pool, pick_items, spaces_of
+from evomerge.search.opening import SplitItems, open_pool, open_tasks, pick_items, spaces_of
 from evomerge.search.plan.batches import batches
 from evomerge.search.plan.cost import Cost, since_process_began
 from evomerge.search.plan.disk import OUTCOME_BYTES, disk
@@ -33,7 +33,7 @@ from evomerge.search.plan.totals import totals
 from evomerge.search.plan.verdict import compare
 from evomerge.search.plan.work import allowed_candidates, steps
 from evomerge.search.record import Trial
-from evomerge.search.scorer import load_chat, pick_device
+from evomerge.search.scorer import pick_device
 
 
 def make_plan(
@@ -64,10 +64,8 @@ def make_plan(
     shape = Shape.of_pool(pool) if pool else _shape_of_config(config, absent)
     spaces = [stage.space for stage in spaces_of(config, shape.layout)]
     starting = baselines(spaces[0], replace(config.baselines, random=random_baselines(config)), seed=config.seed)
-    tasks: Mapping[str, EvalTask] = {}
-    if pool:
-        tasks = load_tasks(config.tasks, split_seed=config.evaluation.split_seed, chat=load_chat(config.tasks, pool))
-    counts = _counts(config, tasks)
+    tasks, items = open_tasks(config, pool) if pool else ({}, None)
+    counts = _counts(config, items)
     gpu = gpu_of(config, limits)
     needs = Needs(
         *(config, shape),
@@ -129,12 +127,11 @@ def _shape_of_config(config: SearchConfig, absent: Sequence[str]) -> Shape:
     return Shape.of_config(config.models.shape, experts=len(config.models.experts), dtype=config.models.dtype)
 
 
-def _counts(config: SearchConfig, tasks: Mapping[str, EvalTask]) -> dict[Split, dict[str, int | None]]:
+def _counts(config: SearchConfig, items: SplitItems | None) -> dict[Split, dict[str, int | None]]:
     """Return split -> task -> items: of the tasks' data, or where these are not here, as configured (None: all)."""
-    if not tasks:
+    if items is None:
         return {split: dict.fromkeys(config.tasks, getattr(config.items, split)) for split in SPLITS}
-    picked = {split: pick_items(tasks, split, getattr(config.items, split)) for split in SPLITS}
-    return {split: {task: len(ids) for task, ids in by_task.items()} for split, by_task in picked.items()}
+    return {split: {task: len(ids) for task, ids in items[split].items()} for split in SPLITS}
 
 
 def _measure(

@@ -3,7 +3,7 @@
 This file knows nothing about seconds, nor how the bytes of each part are reckoned (`memory.py`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -74,7 +74,6 @@ class Needs:
         self.config, self.shape, self.batches, self.gpu = config, shape, batches, gpu
         self.methods = set(methods)
         self.itemsize = TORCH_DTYPES[config.evaluation.dtype].itemsize
-        self.models = 1 + len(config.models.experts)
         self.program = resident_memory()
         self.free_host = available_memory() + self.program if limits.host is None else limits.host
         self.free_device = limits.device
@@ -83,48 +82,34 @@ class Needs:
 
     def host(self) -> Need:
         """Main memory."""
-        parts = {resident: self._on_host(resident) for resident in (True, False)}
-        room = memory.SHARE_OF_HOST * self.free_host
-        chosen = self._chosen(self.shape.weight_bytes, room) if not self.gpu else self._chosen_on_gpu()
-        return Need(parts[True], parts[False], parts[chosen == "resident"].peak, chosen, False)
-
-    def _on_host(self, resident: bool) -> memory.Parts:
+        about = {"program": self.program, "there_is": self.free_host, "itemsize": self.itemsize}
         if self.gpu:
-            return memory.beside_a_gpu(
+            return self._need(lambda resident: memory.beside_a_gpu(self.shape, **about, resident=resident))
+        return self._need(
+            lambda resident: memory.on_host(
                 self.shape,
-                program=self.program,
-                there_is=self.free_host,
-                itemsize=self.itemsize,
+                **about,
+                experts=len(self.config.models.experts),
+                methods=self.methods,
+                batches=self.batches.values(),
                 resident=resident,
             )
-        return memory.on_host(
-            self.shape,
-            program=self.program,
-            there_is=self.free_host,
-            itemsize=self.itemsize,
-            experts=self.models - 1,
-            methods=self.methods,
-            batches=self.batches.values(),
-            resident=resident,
         )
 
     def device(self) -> Need | None:
         """A GPU's memory; None without one."""
         if not self.gpu:
             return None
-        parts = {
-            resident: memory.on_device(
+        return self._need(
+            lambda resident: memory.on_device(
                 self.shape,
                 there_is=self.free_device,
                 itemsize=self.itemsize,
-                models=self.models,
+                models=1 + len(self.config.models.experts),
                 batches=self.batches.values(),
                 resident=resident,
             )
-            for resident in (True, False)
-        }
-        chosen = self._chosen_on_gpu()
-        return Need(parts[True], parts[False], parts[chosen == "resident"].peak, chosen, False)
+        )
 
     def corrected(self, host: Need, device: Need | None, found: Measured) -> tuple[Need, Need | None]:
         """Return the needs with what was measured in the place of what was reckoned.
@@ -149,27 +134,30 @@ class Needs:
 
     def findings(self, host: Need, device: Need | None) -> list[Finding]:
         """Hold the needs against what there is."""
-        found = [compare("main memory", host.peak, self.free_host, hint="write workers.memory=files, or fewer items")]
+        hint = "write workers.memory=files, or fewer items"
+        found = [compare("main memory", host.peak, self.free_host, hint=hint)]
         if device is not None:
-            found.append(
-                compare(
-                    "GPU memory", device.peak, self.free_device, hint="spread the model (evaluation.device_map=auto)"
-                )
-            )
+            hint = "spread the model (evaluation.device_map=auto)"
+            found.append(compare("GPU memory", device.peak, self.free_device, hint=hint))
         return found
 
     def _scoring(self, batch: memory.Batch, kind: str, left: int | None) -> int:
         fitted = memory.fitted(self.shape, batch, self.itemsize, kind, left)
         return memory.scoring(self.shape, fitted, self.itemsize, kind)
 
-    def _chosen(self, size: int, room: float) -> str:
-        told = self.config.workers.memory
-        resident = told == "resident" or (told == "auto" and size <= room)
-        return "resident" if resident else "streamed"
+    def _need(self, parts: Callable[[bool], memory.Parts]) -> Need:
+        resident, streamed = parts(True), parts(False)
+        chosen = self._chosen()
+        return Need(resident, streamed, (resident if chosen == "resident" else streamed).peak, chosen, False)
 
-    def _chosen_on_gpu(self) -> str:
-        free = 0 if self.free_device is None else self.free_device - self.shape.parameters * self.itemsize
-        return self._chosen(self.shape.weight_bytes, memory.SHARE_OF_DEVICE * free)
+    def _chosen(self) -> str:
+        told = self.config.workers.memory
+        if told != "auto":
+            return "resident" if told == "resident" else "streamed"
+        room = memory.SHARE_OF_HOST * self.free_host
+        if self.gpu:
+            room = memory.SHARE_OF_DEVICE * ((self.free_device or 0) - self.shape.parameters * self.itemsize)
+        return "resident" if self.shape.weight_bytes <= room else "streamed"
 
 
 def gpu_of(config: SearchConfig, limits: Limits) -> str | None:

@@ -26,7 +26,7 @@ def print_plan(plan: Plan) -> None:
     print_table(
         ["disk", "bytes"],
         [
-            ["outcomes", gigabytes(plan.disk.outcomes)],
+            ["outcomes, until they are compacted", gigabytes(plan.disk.outcomes)],
             ["ledger", gigabytes(plan.disk.ledger)],
             ["pages and tables", gigabytes(plan.disk.pages)],
             ["an exported model", gigabytes(plan.disk.export)],

@@ -58,6 +58,7 @@ class Snapshot:
         done: models that have a result on the search split, failures counted, baselines too.
         planned: how many there will be, as far as the budget tells.
         scored: items scored so far on all splits, those of earlier starts counted.
+        ahead: about how many are still to be scored; None where the budget has no limit that tells.
         failures: kind -> how many.
         standing: baselines and best; None before there is something to compare.
         left: seconds left when the snapshot was taken.
@@ -68,6 +69,7 @@ class Snapshot:
     done: int
     planned: int | None
     scored: int
+    ahead: float | None
     failures: Mapping[str, int]
     standing: Standing | None
     left: Range | None
@@ -84,10 +86,12 @@ class Follower:
 
     def __init__(self, outline: Outline, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.outline, self.clock, self.started = outline, clock, clock()
-        self.snapshot = Snapshot("baselines", 0, self._planned(), 0, {}, None, None, self.started)
+        self.snapshot = Snapshot("baselines", 0, self._planned(), 0, None, {}, None, None, self.started)
         self._seen: set[tuple[int, str]] = set()
         self._results: deque[tuple[float, int]] = deque(maxlen=WINDOW)  # seconds and items of each
         self._size = (0, 0)
+        self._openings: int | None = None  # of the report, before this start
+        self._latest: str | None = None  # the split of the last result of this start
         self._last: float | None = None
         self._standing: Standing | None = None
         self._finalists = 0
@@ -104,10 +108,11 @@ class Follower:
             items = sum(score.items for score in trial.scores.get(split, {}).values())  # type: ignore[call-overload]
             if self._last is not None:
                 self._results.append((now - self._last, items))
-                self._last = now
+                self._last, self._latest = now, split
             elif split == "search":  # of an earlier start
                 self._results.append((trial.seconds, items))
         self._last = now if self._last is None or new else self._last
+        self._openings = record.openings if self._openings is None else self._openings
         self._size = size
         if now >= self._rank_again:
             self._rank(record, "search")
@@ -147,19 +152,21 @@ class Follower:
         used = sum(s.items for trial in trials for s in trial.scores.get("search", {}).values())
         spent = sum(trial.seconds for trial in trials)
         left = self._candidates_left(len(candidates), used, spent, each, spent / len(done) if done else 0.0)
-        phase = self._phase(record, left)
+        phase = self._phase(record, len(candidates), left)
         if phase in ("selection", "report"):
             left = 0
         ahead = max(self.outline.baselines - (len(done) - len(candidates)), 0)
-        expected = None if left is None else self._left(record, ahead, left, each)
+        work = None if left is None else self._work(record, phase, ahead, left, each)
+        seconds, items = [s for s, _ in self._results], [i for _, i in self._results]
         return Snapshot(
             phase=phase,
             done=len(done),
             planned=None if left is None else len(done) + ahead + left,
             scored=sum(score.items for trial in trials for tasks in trial.scores.values() for score in tasks.values()),
+            ahead=None if work is None else work[0],
             failures=dict(Counter(trial.failure.kind for trial in trials if trial.failure)),
             standing=self._standing,
-            left=expected,
+            left=None if work is None else time_left(seconds, items, *work),
             taken=now,
         )
 
@@ -167,15 +174,17 @@ class Follower:
         limit = self.outline.budget.candidates
         return None if limit is None else self.outline.baselines + limit
 
-    def _phase(self, record: Record, left: int | None) -> Phase:
-        if record.reported:
+    def _phase(self, record: Record, candidates: int, left: int | None) -> Phase:
+        """Return what the search is at; a finished run that goes on with a larger budget has scores on every split."""
+        if record.openings > (self._openings or 0) or self._latest == "report":
             return "report"
-        candidates = record.of_kind("candidate")
-        if any("selection" in trial.scores for trial in record.trials.values()):
+        if self._latest == "selection":
             return "selection"
         if not candidates:
             return "baselines"
-        return "selection" if left == 0 else "search"
+        if left == 0:
+            return "report" if record.reported and self._latest is None else "selection"
+        return "search"
 
     def _candidates_left(self, done: int, items: int, seconds: float, each: float, pace: float) -> int | None:
         """Return how many more candidates the budget allows, those being scored counted; None if it has no limit."""
@@ -189,15 +198,15 @@ class Follower:
             limits.append(math.ceil((budget.seconds - seconds) / pace))
         return max(min(limits), 0) if limits else None
 
-    def _left(self, record: Record, baselines: int, candidates: int, each: float) -> Range | None:
-        """Return how long it takes to score all that is still to be scored."""
+    def _work(self, record: Record, phase: Phase, baselines: int, candidates: int, each: float) -> tuple[float, float]:
+        """Return how many items are still to be scored, and for how many models."""
         outline = self.outline
         fixed = record.of_kind("base", "expert")
         kinds = {trial.kind for trial in record.of_kind("uniform", "untuned", "random")}
         reported = len(record.reported) or len(fixed) + len(kinds) + outline.selection.chosen
         on = {split: sum(split in trial.scores for trial in record.trials.values()) for split in outline.items}
         selection = max(max(self._finalists, len(fixed) + outline.selection.finalists) - on["selection"], 0)
-        if record.reported:
+        if phase == "report":
             selection = 0
         report = max(reported - on["report"], 0) if outline.report else 0
         items = (
@@ -206,5 +215,4 @@ class Follower:
             + selection * outline.items["selection"]
             + report * outline.items["report"]
         )
-        seconds, scored = [s for s, _ in self._results], [i for _, i in self._results]
-        return time_left(seconds, scored, items, baselines + candidates + selection + report)
+        return items, baselines + candidates + selection + report

@@ -19,7 +19,7 @@ class LogFile:
 
     def __call__(self, record: Record) -> None:
         """Write what is new."""
-        self._write([line.text for line in self._news(record, self._follower(record))])
+        self._write([line.text + line.progress for line in self._news(record, self._follower(record))])
 
     def say(self, line: str) -> None:
         """Write a line; if that fails the next call as an observer says so, since a word must not end a search."""

@@ -12,9 +12,10 @@ from evomerge.search.watch.pace import range_text
 
 @dataclass(frozen=True)
 class Line:
-    """A line, and whether it is worth a place above a live panel too."""
+    """A line; how far the search was then, which a live panel shows by itself; whether it is notable beside a panel."""
 
     text: str
+    progress: str
     notable: bool
 
 
@@ -35,11 +36,11 @@ class News:
                     lines.append(self._line(record, snapshot, trial, split))
             if trial.failure and self._is_new(trial, "failed"):
                 text = f"{trial.name:>16}  failed ({trial.failure.kind}): {trial.failure.message}"
-                lines.append(Line(text, True))
+                lines.append(Line(text, "", True))
         if not self._begun:
             self._begun = True
             done = sum(trial.outcome is not None for trial in record.trials.values())
-            return [Line(f"resumed: {done} models were scored before", True)] if done else lines
+            return [Line(f"resumed: {done} models were scored before", "", True)] if done else lines
         return lines
 
     def _is_new(self, trial: Trial, what: str) -> bool:
@@ -49,7 +50,7 @@ class News:
 
     def _line(self, record: Record, snapshot: Snapshot, trial: Trial, split: Split) -> Line:
         scores = "  ".join(f"{task} {_short(score)}" for task, score in trial.scores[split].items())
-        note, notable = "", False
+        note, progress, notable = "", "", False
         # the scale is known when base and all experts are, which come before all others
         anchored = any(t.kind not in ("base", "expert") for t in record.trials.values())
         if anchored and trial.kind != "base" and split in ("search", "selection"):
@@ -58,13 +59,13 @@ class News:
             if trial.beaten_by is not None:
                 items = sum(score.items for score in trial.scores["search"].values())
                 note += f"  stopped after {items} items, worse than {record.trials[trial.beaten_by].name}"
-            if snapshot.planned is not None:
-                note += f"  {snapshot.done}/{snapshot.planned}"
-            if snapshot.left is not None:
-                note += f", {range_text(snapshot.left)}"
             if trial.kind == "candidate" and trial.complete and self._improves(record, trial):
                 note, notable = note + "  best so far", True
-        return Line(f"{trial.name:>16}  {split:<9}  {scores}{note}", notable)
+            if snapshot.planned is not None:
+                progress += f"  {snapshot.done}/{snapshot.planned}"
+            if snapshot.left is not None:
+                progress += f", {range_text(snapshot.left)}"
+        return Line(f"{trial.name:>16}  {split:<9}  {scores}{note}", progress, notable)
 
     def _improves(self, record: Record, trial: Trial) -> bool:
         if self._best is not None:

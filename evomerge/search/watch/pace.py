@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scipy import stats
+
 #: With fewer results than this nothing is said.
 FEWEST = 3
 
@@ -26,7 +28,7 @@ def time_left(seconds: Sequence[float], items: Sequence[float], left: float, mod
 
     A ratio estimate: results took `seconds[i]` for `items[i]` items (0 for a model that failed); what varies about the
     mean cost of an item does so again in every model that is left, and the mean itself is known only so well
-    (Cochran, Sampling Techniques, chapter 6). Two standard errors to each side.
+    (Cochran, Sampling Techniques, chapter 6). 95 % by Student's t, since at first few results are known.
     """
     count, scored = len(seconds), math.fsum(items)
     if count < FEWEST or scored <= 0:
@@ -34,7 +36,7 @@ def time_left(seconds: Sequence[float], items: Sequence[float], left: float, mod
     rate = math.fsum(seconds) / scored
     residuals = (s - rate * i for s, i in zip(seconds, items, strict=True))
     variance = math.fsum(residual * residual for residual in residuals) / (count - 1)
-    spread = 2.0 * math.sqrt(variance * (models + count * (left / scored) ** 2))
+    spread = float(stats.t.ppf(0.975, count - 1)) * math.sqrt(variance * (models + count * (left / scored) ** 2))
     expected = rate * left
     return Range(max(expected - spread, 0.0), expected, expected + spread)
 

@@ -39,14 +39,14 @@ def panel(
     """Return the panel at the time `now` (the follower's clock), for a terminal of some width and height."""
     parts: list[RenderableType] = [_head(shown, now - started, now - shown.taken, width)]
     if shown.standing is not None:
-        parts += [_table(shown.standing, width, height), _front(shown.standing)]
+        parts += [_table(shown.standing, width, height), _front(shown.standing, width)]
     parts.append(_failures(shown))
     parts += [_worker(activity, now) for activity in workers]
     body = Group(*parts)
     if width < FRAME:
         return body
     title = Text(f" {outline.name}  {outline.optimizer}  seed {outline.seed} ")
-    return Panel(body, title=title, title_align="left", box=box.ROUNDED, width=min(width, WIDEST))
+    return Panel(body, title=title, title_align="left", box=box.ROUNDED, width=_frame(width))
 
 
 def _head(shown: Snapshot, passed: float, since: float, width: int) -> RenderableType:
@@ -55,9 +55,15 @@ def _head(shown: Snapshot, passed: float, since: float, width: int) -> Renderabl
     if shown.left is not None:
         words.append(range_text(shown.left.after(since)))
     text = Text(" · ".join(words), overflow="fold")
-    if shown.planned is None:
+    if shown.ahead is None:
         return text
-    return Group(text, _bar(shown.done / max(shown.planned, 1), max(min(width, WIDEST) - 6, 10)))
+    share = shown.scored / (shown.scored + shown.ahead) if shown.ahead else 1.0
+    return Group(text, _bar(share, max(_frame(width) - 6, 10)))
+
+
+def _frame(width: int) -> int:
+    """Return the width of the panel: at its end there is room for the ^C that a terminal writes where one is typed."""
+    return min(width - 2, WIDEST)
 
 
 def _bar(share: float, width: int) -> Text:
@@ -92,8 +98,10 @@ def _rows(standing: Standing, height: int) -> list[Row]:
     return rows + ([] if standing.best is None else [standing.best])
 
 
-def _front(standing: Standing) -> Text:
-    return Text(f"front: {standing.front} candidates" if standing.front else "front: no candidate yet")
+def _front(standing: Standing, width: int) -> Text:
+    count = f"{standing.front} candidate{'s' if standing.front > 1 else ''}" if standing.front else "no candidate yet"
+    text = f"front: {count}"
+    return Text(f"{text} · joined: 0 is the base, 1 the best experts" if width >= FRAME else text)
 
 
 def _failures(shown: Snapshot) -> Text:

@@ -119,6 +119,7 @@ class StatusFile:
                 "failed": dict(shown.failures),
             },
             "items": shown.scored,
+            "items_left": None if shown.ahead is None else round(shown.ahead),
             "seconds": round(now - self._follower.started, 1),
             "seconds_left": None if left is None else {key: round(value, 1) for key, value in asdict(left).items()},
             "split": None if standing is None else standing.split,

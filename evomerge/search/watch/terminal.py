@@ -38,7 +38,9 @@ class Terminal:
     def __call__(self, record: Record) -> None:
         """Print what is new; the panel draws itself."""
         for line in self._news(record, self._follower(record)):
-            if line.notable or self._live is None:
+            if self._live is None:
+                self.say(line.text + line.progress)
+            elif line.notable:
                 self.say(line.text)
 
     def say(self, line: str) -> None:

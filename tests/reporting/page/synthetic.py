@@ -162,7 +162,6 @@ def _run(
                 hashlib.sha256(f"{0 if row < fixed else index}/{row}".encode()).hexdigest()[:16] for row in range(n)
             ],
             "fingerprint": [f"{row:016x}" for row in range(n)],
-            "vector": [None if row < 4 else unit[row].tolist() for row in range(n)],
             "values": [None if row < 4 else (low + unit[row] * span).round(6).tolist() for row in range(n)],
             "beaten_by": [best if row > fixed and row % 29 == 0 and not front[row] else None for row in range(n)],
             "failure": failure,

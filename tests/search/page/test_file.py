@@ -35,7 +35,7 @@ def test_a_search_ends_with_a_page(run):
     assert list(shown["cost"]["items"]) == ["search", "selection", "report"]
     assert shown["items"]["report"] == {"zoo_math": 8, "zoo_translate": 8}
     assert shown["trials"]["best"].count(True) == 1
-    assert shown["notes"] == []
+    assert all("not clearly better than the base" in note for note in shown["notes"]), "six items are few"
     assert [row for row in shown["front_heat"]["mean"]["rows"] if row.startswith("layers")] == [
         f"layers.{layer}" for layer in range(6)
     ]

@@ -1,5 +1,5 @@
 from evomerge.search.page.cost import cost
-from evomerge.search.page.notes import failures, flags
+from evomerge.search.page.notes import failures, flags, flat_scales
 from evomerge.search.page.view import View
 from tests.search.page.ledgers import GLOBAL, Ledger
 
@@ -24,6 +24,19 @@ def test_unsound_answers_and_gains_that_are_health_are_flagged(tmp_path):
 def test_sound_runs_have_no_flags(view):
     assert flags(view) == []
     assert failures(view) == []
+
+
+def test_a_task_that_no_expert_is_clearly_better_at_has_a_flat_scale(tmp_path):
+    ledger = Ledger(config=GLOBAL, items=10).start().search(1)
+    for event in ledger.events:
+        if event["event"] == "tell" and event["number"] < 4:
+            for task, right in (("code", "1111100000"), ("math", "1111111111"), ("word", "1111111111")):
+                event["scores"][task]["by_item"] = right if event["number"] else "0000000000"
+            if event["number"]:
+                event["scores"]["code"]["by_item"] = "1000000000"
+    (line,) = flat_scales(View.open(ledger.write(tmp_path / "run")))
+    assert line.startswith("code: the best expert (")
+    assert "(by 0.1, 95 % interval -" in line
 
 
 def test_failures_are_counted_by_kind(tmp_path):

@@ -91,6 +91,23 @@ def test_a_resumed_search_knows_its_pace_at_once(tmp_path):
     assert first.left is not None  # from the seconds in the ledger
 
 
+def test_a_finished_search_that_goes_on_with_a_larger_budget_searches_again(tmp_path):
+    follow(tmp_path)
+    larger = configuration(budget={"candidates": 24, "items": None, "seconds": None})
+    _, snapshots, _, _ = follow(tmp_path, config=larger)
+    assert list(dict.fromkeys(snapshot.phase for _, snapshot in snapshots))[:2] == ["search", "selection"]
+    searching = [snapshot for _, snapshot in snapshots if snapshot.phase == "search"]
+    assert {snapshot.planned for snapshot in searching} == {snapshots[0][1].done + 10}
+    assert all(snapshot.left.expected > 0 for snapshot in searching[:-1])
+
+
+def test_what_is_done_and_what_is_ahead_make_the_whole(tmp_path):
+    _, snapshots, _, _ = follow(tmp_path)
+    total = snapshots[-1][1].scored
+    assert snapshots[-1][1].ahead == 0
+    assert max(abs(s.scored + s.ahead - total) for _, s in snapshots if s.phase == "search") <= 0.1 * total
+
+
 def test_the_same_record_again_changes_nothing(tmp_path):
     follower, snapshots, record, _ = follow(tmp_path)
     assert follower(record) is snapshots[-1][1]

@@ -32,6 +32,7 @@ SNAPSHOT = Snapshot(
     done=42,
     planned=120,
     scored=4200,
+    ahead=7800.0,
     failures={"memory": 1, "candidate": 2},
     standing=STANDING,
     left=Range(200.0, 245.0, 330.0),
@@ -68,7 +69,7 @@ def test_it_says(words):
 
 
 def test_a_search_that_has_only_begun():
-    begun = Snapshot("baselines", 0, None, 0, {}, None, None, 1000.0)
+    begun = Snapshot("baselines", 0, None, 0, None, {}, None, None, 1000.0)
     text = drawn(begun, [])
     assert "scoring baselines · 0 models" in text
     assert "failures: none" in text
@@ -92,7 +93,7 @@ def test_it_fits_the_height(height):
 
 def test_many_tasks_leave_only_the_joined_score():
     many = Standing("search", {f"t{i}": True for i in range(9)}, (), row(1, "candidate", "c", 0.5), 1)
-    text = drawn(Snapshot("search", 3, 9, 1, {}, many, None, 0.0))
+    text = drawn(Snapshot("search", 3, 9, 1, 2, {}, many, None, 0.0))
     assert "t0" not in text
     assert "0.50" in text
 
@@ -101,11 +102,11 @@ def test_names_are_not_markup():
     odd = Standing(
         "search", {"[red]a[/red]": True}, (), row(1, "candidate", "[bold]x[/nope]", 0.5, **{"[red]a[/red]": 1.0}), 1
     )
-    text = drawn(Snapshot("search", 3, 9, 1, {}, odd, None, 0.0))
+    text = drawn(Snapshot("search", 3, 9, 1, 2, {}, odd, None, 0.0))
     assert "[bold]x[/nope]" in text
     assert "[red]a[/red]" in text
 
 
 def test_without_colour_the_bar_still_shows_how_far():
     [line] = [line for line in drawn().splitlines() if "━" in line]
-    assert (line.count("━"), line.count("┄")) == (33, 61)
+    assert (line.count("━"), line.count("┄")) == (32, 60)

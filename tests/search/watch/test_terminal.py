@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from evomerge.cli.termination import raising_terminated
-from evomerge.search.watch.panel import FRAME
+from evomerge.search.watch.panel import FRAME, WIDEST
 from tests.search.watch.demo import watched
 from tests.search.watch.screen import Screen
 
@@ -55,11 +55,17 @@ def test_it_stays_whole_when_the_window_changes(start):
     screen.until(lambda text: "* candidate" in text)
     for columns, lines in ((45, 30), (80, 20), (120, 40)):
         screen.resize(columns, lines)
-        screen.read(0.8)
-        last = [line for line in screen.text.splitlines() if line][-8:]
-        assert sum("* candidate" in line for line in last) == 1, screen.text
-        assert last[-1].startswith("╰") == (columns >= FRAME), screen.text
+        screen.until(lambda text, columns=columns: is_whole(text, columns), timeout=20)
     assert screen.finish() == 0
+
+
+def is_whole(text, columns):
+    """The panel stands once at the end of the screen, in the width of the terminal."""
+    last = [line for line in text.splitlines() if line][-8:]
+    frame = len(last[-1]) if last[-1].startswith("╰") else 0
+    return sum("* candidate" in line for line in last) == 1 and frame == (
+        min(columns - 2, WIDEST) if columns >= FRAME else 0
+    )
 
 
 def test_no_color(start):

@@ -35,7 +35,7 @@ function axis(more) {
   const { title, ...rest } = more || {};
   return {
     gridcolor: ink("line"), zeroline: false, linecolor: ink("line"), tickcolor: ink("line"), automargin: true,
-    title: title ? { text: safe(title), standoff: 8, font: { size: 13 } } : undefined, ...rest,
+    title: title ? { text: safe(short(title, 48)), standoff: 8, font: { size: 13 } } : undefined, ...rest,
   };
 }
 

@@ -5,12 +5,12 @@ const TASKS = DATA.tasks;
 const RUNS = DATA.runs;
 const SPLITS = ["search", "selection", "report"];
 const KINDS = {
-  base: { title: "base", shape: "square", mark: "■" },
-  expert: { title: "expert", shape: "diamond", mark: "◆" },
-  uniform: { title: "uniform merge", shape: "triangle-up", mark: "▲" },
-  untuned: { title: "untuned merge", shape: "triangle-down", mark: "▼" },
-  random: { title: "random point", shape: "x-thin", mark: "×" },
-  candidate: { title: "candidate", shape: "circle", mark: "●" },
+  base: { title: "base", shape: "square", solid: "square", mark: "■" },
+  expert: { title: "expert", shape: "diamond", solid: "diamond", mark: "◆" },
+  uniform: { title: "uniform merge", shape: "triangle-up", solid: "square-open", mark: "▲" },
+  untuned: { title: "untuned merge", shape: "triangle-down", solid: "cross", mark: "▼" },
+  random: { title: "random point", shape: "x-thin", solid: "circle-open", mark: "×" },
+  candidate: { title: "candidate", shape: "circle", solid: "circle", mark: "●" },
 };
 const BASELINES = ["base", "expert", "uniform", "untuned", "random"];
 
@@ -32,7 +32,7 @@ function cell(columns, row) {
 
 // The score of a trial on a task. `source` is a split, or "worth": what the search score is worth, after shrinking.
 function scoreOf(run, row, source, task) {
-  if (source === "worth") return fromError(run.trials.worth && run.trials.worth.tasks[task.name], row);
+  if (source === "worth") return fromError(run.trials.worth && run.trials.worth.tasks[task.name], row, task.share ? [0, 1] : undefined);
   const split = run.trials.scores[source];
   return split ? cell(split[task.name], row) : null;
 }
@@ -43,10 +43,10 @@ function joinedOf(run, row, source) {
   return cell(run.trials.joined[source], row);
 }
 
-function fromError(columns, row) {
+function fromError(columns, row, [least, most] = [-Infinity, Infinity]) {
   if (!columns || !known(columns.mean[row])) return null;
-  const half = known(columns.error[row]) ? 1.96 * columns.error[row] : null;
-  return { mean: columns.mean[row], low: half === null ? null : columns.mean[row] - half, high: half === null ? null : columns.mean[row] + half };
+  const mean = columns.mean[row], half = known(columns.error[row]) ? 1.96 * columns.error[row] : null;
+  return { mean, low: half === null ? null : Math.max(mean - half, least), high: half === null ? null : Math.min(mean + half, most) };
 }
 
 function normalise(task, value) {
@@ -81,11 +81,10 @@ function bestRow(run) {
   return found >= 0 ? found : run.size ? 0 : -1;
 }
 
-// The values of a trial's parameters as [dimension, value, place in the unit interval or null].
+// The values of a trial's parameters as [dimension, value].
 function parametersOf(run, row) {
-  const values = run.trials.values[row], vector = run.trials.vector[row];
-  if (!values) return [];
-  return run.dimensions.map((dimension, i) => [dimension, values[i], vector ? vector[i] : null]);
+  const values = run.trials.values[row];
+  return values ? run.dimensions.map((dimension, i) => [dimension, values[i]]) : [];
 }
 
 function valueText(value) {

@@ -44,11 +44,12 @@ function scoresTable(run, row) {
 // Values with a bar that shows where in its range each lies.
 function parametersTable(values) {
   if (!values.length) return null;
-  const line = ([dimension, value, place]) => element("tr", {},
+  const place = ({ low, high }, value) => (known(value) && known(low) && high > low ? 100 * Math.min(1, Math.max(0, (value - low) / (high - low))) : null);
+  const line = ([dimension, value]) => element("tr", {},
     element("th", { scope: "row" }, [dimension.expert, dimension.group].filter(Boolean).join(" · ") || dimension.name), element("td", {}, dimension.parameter),
     element("td", { class: "number" }, valueText(value)),
     element("td", { class: "range", title: "from " + valueText(dimension.low) + " to " + valueText(dimension.high) },
-      known(place) ? element("span", { class: "track", "aria-hidden": "true" }, element("span", { class: "dot", style: { left: 100 * Math.min(1, Math.max(0, place)) + "%" } })) : null));
+      place(dimension, value) === null ? null : element("span", { class: "track", "aria-hidden": "true" }, element("span", { class: "dot", style: { left: place(dimension, value) + "%" } }))));
   return [element("h4", {}, plural(values.length, "parameter")), element("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": "Parameters" }, element("table", { class: "parameters" },
     element("caption", { class: "offscreen" }, "Parameters"), element("thead", {}, element("tr", {}, ["where", "what", "value", "in its range"].map((text) => element("th", { scope: "col" }, text)))),
     element("tbody", {}, values.map(line))))];

@@ -54,7 +54,9 @@ function badge(text, kind) {
 // A command or a text that one wants to take along.
 function copyable(text, label) {
   const button = element("button", { type: "button", class: "copy", "aria-label": "Copy " + label, onclick: () => copy(text, button) }, "Copy");
-  return element("div", { class: "copyable" }, element("pre", { tabindex: "0", "aria-label": label }, text), button);
+  // The words of a command stay whole where its line breaks.
+  const shown = text.includes("\n") ? text : text.split(/( )/).map((word) => (word === " " ? word : element("span", { class: "word" }, word)));
+  return element("div", { class: "copyable" }, element("pre", { tabindex: "0", "aria-label": label }, shown), button);
 }
 
 function copy(text, button) {

@@ -16,7 +16,7 @@ function figure(value, digits) {
 }
 
 function fixed(value, places) {
-  return known(value) ? value.toFixed(places).replace("-", "\u2212") : NONE;
+  return known(value) ? value.toFixed(places).replace(/^-(?=[0.]*$)/, "").replace("-", "\u2212") : NONE;
 }
 
 function signed(value, places) {

@@ -6,7 +6,7 @@ const view = { form: TASKS.length > 3 ? "parallel" : "plane", x: 0, y: Math.min(
 function front() {
   const made = section("front", "Front", "Each mark is a model, with its 95 % interval. The large points are on the front: no other candidate is better on every task, by shrunk search scores. Point at a mark to see its recipe; click it, or a line of the table, to see all of it beside. "
     + MEANING_OF_SHRUNK);
-  const plot = chart("Scores of all models. The table of candidates below holds the same.", 540);
+  const plot = chart("Scores of all models. The table below holds the same.", 540);
   const controls = element("div", { class: "controls" });
   const pane = element("aside", { id: "detail", "aria-label": "The chosen model" });
   made.append(controls, element("div", { class: "split front" }, element("div", { class: "plot" }, plot), pane, table()));
@@ -63,8 +63,10 @@ function groupColour(group) {
   return { cloud: ink("faint"), front: colour(0), best: colour(2) }[group.role];
 }
 
-function groupShape(group) {
-  return group.role === "best" ? "star" : KINDS[group.kind].shape;
+// The shape of a mark; with three axes there are other ones.
+function groupShape(group, solid) {
+  if (group.role === "best") return solid ? "diamond-open" : "star";
+  return KINDS[group.kind][solid ? "solid" : "shape"];
 }
 
 function groupSize(group) {
@@ -86,18 +88,18 @@ function drawPlane(plot) {
     const [x, y, z] = tasks.map((task) => intervals(group, task, source));
     // One task alone is drawn against the order of the candidates.
     const across = single ? { mean: group.points.map(([run, row]) => RUNS[run].trials.number[row]) } : x;
-    const bar = (part) => ({ type: "data", symmetric: false, array: part.up, arrayminus: part.down, thickness: 1.2, width: 0, color: faded(groupColour(group)) });
+    const bar = (part) => ({ type: "data", symmetric: false, array: part.up, arrayminus: part.down, thickness: 1.2, width: 0, color: solid ? groupColour(group) : faded(groupColour(group)) });
     const bars = view.bars && (["front", "best"].includes(group.role) || ["base", "expert"].includes(group.kind));
     const flat = group.kind === "random";
     traces.push({
       type: solid ? "scatter3d" : "scatter",
       mode: ["base", "expert"].includes(group.kind) && !solid ? "markers+text" : "markers",
       name: safe(group.title), x: across.mean, y: (single ? x : y).mean, z: solid ? z.mean : undefined,
-      customdata: group.points, hoverinfo: "none", textposition: "bottom center", textfont: { color: ink("dim"), size: 11 },
+      customdata: group.points, hoverinfo: "none", showlegend: RUNS.length === 1 || group.role !== "cloud", textposition: "bottom center", textfont: { color: ink("dim"), size: 11 },
       text: ["base", "expert"].includes(group.kind) ? group.points.map(([run, row]) => safe(short(nameOf(RUNS[run], row), 18))) : undefined,
       error_x: bars && !single ? bar(x) : undefined, error_y: bars ? bar(single ? x : y) : undefined, error_z: bars && solid ? bar(z) : undefined,
       marker: {
-        color: groupColour(group), symbol: solid && !["circle", "square", "diamond"].includes(groupShape(group)) ? (flat ? "x" : "cross") : groupShape(group),
+        color: groupColour(group), symbol: groupShape(group, solid),
         size: solid ? groupSize(group) * 0.6 : groupSize(group), opacity: group.role === "cloud" ? 0.75 : 0.95,
         line: { width: flat ? 1.5 : group.role === "cloud" ? 0 : 1, color: flat ? groupColour(group) : ink("card") },
       },
@@ -111,8 +113,8 @@ function drawPlane(plot) {
   }
   const titled = (task) => axis({ title: taskTitle(task), tickformat: task.share ? ".0%" : undefined });
   const plan = solid
-    ? { scene: { xaxis: sceneAxis(tasks[0]), yaxis: sceneAxis(tasks[1]), zaxis: sceneAxis(tasks[2]) }, uirevision: "space" }
-    : { xaxis: single ? axis({ title: "candidate" }) : titled(tasks[0]), yaxis: titled(tasks[single ? 0 : 1]), shapes: chosenRing(), uirevision: tasks.map((task) => task.name).join("/") + source };
+    ? { scene: { aspectmode: "cube", camera: { eye: { x: 1.5, y: 1.5, z: 1 }, center: { x: 0, y: 0, z: -0.15 } }, xaxis: sceneAxis(tasks[0]), yaxis: sceneAxis(tasks[1]), zaxis: sceneAxis(tasks[2]) }, uirevision: "space" }
+    : { xaxis: single ? axis({ title: "number" }) : titled(tasks[0]), yaxis: titled(tasks[single ? 0 : 1]), shapes: chosenRing(), uirevision: tasks.map((task) => task.name).join("/") + source };
   draw(plot, traces, layout(plan));
 }
 

@@ -10,7 +10,7 @@ function glance() {
   main.append(head);
   document.getElementById("nav").append(element("a", { href: "#glance" }, "Overview"));
   const lead = element("p", { class: "lead" }), panel = element("div", { class: "panel" }), table = element("div", {});
-  replace(head, element("h1", {}, DATA.title), lead, RUNS.length > 1 ? runsTable() : null, panel, table, advice());
+  replace(head, element("h1", {}, DATA.title), lead, RUNS.length > 1 ? runsTable() : null, panel, advice(), table);
   const show = () => {
     const run = focus();
     replace(lead, ...leadOf(run));
@@ -81,8 +81,8 @@ function factsOf(run) {
   const { seconds, items: scored } = run.cost || {};
   const fact = (title, ...texts) => [element("dt", {}, title), texts.filter(Boolean).map((text) => element("dd", {}, text))];
   return element("dl", { class: "facts" },
-    fact("Trade-offs", element("a", { href: "#front" }, count(members.length) + " of " + plural(candidates, "candidate") + " on the front"),
-      reached.length > 1 ? "up to " + reached.map(([task, value]) => task.name + " " + scoreText(task, value) + unitOf(task)).join(", ") : null,
+    TASKS.length < 2 ? null : fact("Trade-offs", element("a", { href: "#front" }, count(members.length) + " of " + plural(candidates, "candidate") + " on the front"),
+      reached.length ? "up to " + reached.map(([task, value]) => task.name + " " + scoreText(task, value) + unitOf(task)).join(", ") + " (search, shrunk)" : null,
       volumes.length ? "hypervolume: " + volumes.join("; ") : null),
     fact("Work", duration(total(Object.values(seconds || {}))) + " of scoring, " + count(total(Object.values(scored || {}))) + " items, " + plural(failures, "failure")),
     fact("Report split", run.openings === 1 ? "opened once" : run.openings ? "opened " + count(run.openings) + " times: each look makes its scores a little less fresh" : "not opened yet"));
@@ -116,11 +116,12 @@ function rivalsTable(run) {
   };
   const body = shown.map((row, i) => {
     const rival = against.get(row);
-    return [titled(row), ...TASKS.map((task) => stacked(scoreOf(run, row, source, task), (value) => scoreText(task, value))),
-      stacked(joined[i], (value) => fixed(value, 2)), intervalBar(joined[i], ends, joined[joined.length - 1].mean),
-      ...(against.size ? [rival ? stacked(rival, (value) => signed(value, 2)) : "", rival ? badge(...VERDICTS[verdict(rival)]) : ""] : [])];
+    return [titled(row), stacked(joined[i], (value) => fixed(value, 2)), intervalBar(joined[i], ends, joined[joined.length - 1].mean),
+      ...(against.size ? [rival ? stacked(rival, (value) => signed(value, 2)) : "", rival ? badge(...VERDICTS[verdict(rival)]) : ""] : []),
+      ...TASKS.map((task) => stacked(scoreOf(run, row, source, task), (value) => scoreText(task, value)))];
   });
-  const made = plainTable("The best found and its rivals", ["model", ...TASKS.map(taskTitle), JOINED, "", ...(against.size ? ["the best found is ahead by", ""] : [])], body, [...TASKS.map((_, i) => i + 1), TASKS.length + 1, TASKS.length + 3]);
+  const header = ["model", JOINED, "", ...(against.size ? ["the best found is ahead by", ""] : []), ...TASKS.map(taskTitle)];
+  const made = plainTable("The best found and its rivals", header, body, [1, ...(against.size ? [3] : []), ...TASKS.map((_, i) => header.length - 1 - i)]);
   made.querySelector("tbody tr:last-child").classList.add("chosen");
   return element("div", { class: "rivals" }, made, element("p", { class: "meaning" },
     "Scores on the " + sourceTitle(source) + ", below them 95 % intervals. " + MEANING_OF_JOINED,

@@ -3,21 +3,22 @@
 function items() {
   if (!RUNS.some((run) => (run.wins || []).length)) return;
   const made = section("items", "Item by item", "Items on which a merge scores higher than the best expert of the task (won) or lower (lost). A merge that wins and loses many has forgotten some of what the expert knows, even where the scores are alike.");
-  const controls = element("div", { class: "controls" }), plot = chart("Items won and lost against the best parent", 320), place = element("div", {});
-  made.append(controls, plot, place);
+  const title = element("h3", {}), controls = element("div", { class: "controls" }), plot = chart("Items won and lost against the best expert", 320), place = element("div", {});
+  made.append(title, controls, plot, place);
   let at = 0, only = "all", wins = [];
   // The model that is chosen, where its items are kept; the split farthest from the search first.
   const show = () => {
     const number = focus().trials.number[state.row];
     wins = (focus().wins || []).filter((win) => win.trial === number).sort((a, b) => SPLITS.indexOf(b.split) - SPLITS.indexOf(a.split));
     at = 0;
+    title.textContent = wins.length ? nameOf(focus(), state.row) : "";
     replace(controls, wins.length ? [choice("Texts of", wins.map((win, i) => [i, win.task + ", " + win.split + ", against " + win.parent]), at, (value) => { at = Number(value); paint(); }),
       choice("Items", [["all", "all"], ["won", "won"], ["lost", "lost"]], only, (value) => { only = value; paint(); })] : element("p", { class: "empty" }, "Nothing is kept of the chosen model: choose a merge on the front, or a finalist."));
     paint();
   };
   const paint = () => {
     plot.hidden = !wins.length;
-    replace(place, wins.length ? [element("h3", {}, nameOf(focus(), state.row)), examplesOf(wins[at], only)] : null);
+    replace(place, wins.length ? examplesOf(wins[at], only) : null);
     if (wins.length) drawWins(plot, wins);
   };
   on(["run", "row"], show);

@@ -12,11 +12,11 @@ function drawParallel(plot) {
   }));
 }
 
-// What is worth showing: models that fell apart lie far below, and would press all others together.
+// What is worth showing: models that fell apart, and tasks whose scale is narrow, would press all others together.
 function reach(values) {
   const sorted = values.sort((a, b) => a - b);
   if (!sorted.length) return [-0.1, 1.1];
-  return [Math.min(-0.1, Math.max(sorted[Math.floor(0.02 * sorted.length)] - 0.05, -3)), Math.max(1.1, sorted[sorted.length - 1] + 0.05)];
+  return [Math.min(-0.1, Math.max(sorted[Math.floor(0.02 * sorted.length)] - 0.05, -1)), Math.max(1.1, Math.min(sorted[sorted.length - 1] + 0.05, 2))];
 }
 
 function lines(group, source, dash) {
@@ -34,7 +34,7 @@ function lines(group, source, dash) {
   const cloud = group.role === "cloud";
   return {
     type: "scatter", mode: cloud ? "lines" : "lines+markers", name: safe(group.title),
-    x, y, customdata, hoverinfo: "none", connectgaps: false, opacity: lineOpacity(group),
+    x, y, customdata, hoverinfo: "none", showlegend: RUNS.length === 1 || !cloud, connectgaps: false, opacity: lineOpacity(group),
     line: { color: groupColour(group), width: group.role === "best" ? 3.5 : cloud ? 1 : 1.5, dash },
     marker: { symbol: groupShape(group), size: groupSize(group) * 0.85, color: groupColour(group) },
   };

@@ -82,7 +82,7 @@ function promised(run, tasks, index, texts) {
   const rows_ = tasks.map((task, t) => [taskTitle(task), scoreText(task, points.values[index][t]),
     scoreText(task, points.promise_low[index][t]) + " to " + scoreText(task, points.promise_high[index][t])]);
   const missed = tasks.filter((_, t) => known(predicted.floors[t]) && points.values[index][t] < predicted.floors[t]).map((task) => task.name);
-  const values = (points.parameters[index] || []).map((value, i) => [run.dimensions[i] || { name: String(i) }, value, points.vector[index][i]]);
+  const values = (points.parameters[index] || []).map((value, i) => [run.dimensions[i] || { name: String(i) }, value]);
   return [
     element("h3", {}, "Predicted best"),
     missed.length ? element("p", { class: "note" }, "No predicted point reaches all floors; this one lacks least (" + missed.join(", ") + ").") : null,
@@ -129,7 +129,7 @@ function drawPredicted(plot, run, tasks, index) {
   }
   return draw(plot, traces, layout({
     xaxis: axis({ tickvals: across, ticktext: tasks.map((task) => safe(short(task.name, 18))), range: [-0.2, tasks.length - 0.8], gridcolor: ink("dim"), fixedrange: true }),
-    yaxis: axis({ title: "normalised: 0 base, 1 best expert" }), uirevision: "predicted",
+    yaxis: axis({ title: "normalised: 0 base, 1 best expert", range: reach(traces.flatMap((trace) => trace.y).filter(known)) }), uirevision: "predicted",
   }));
 }
 

@@ -19,7 +19,7 @@ function table() {
     ["name", "model", (run, row) => nameOf(run, row), (run, row) => marks(run, row)],
     RUNS.length > 1 ? ["run", "run", (run) => run.name, (run) => run.name] : null,
     ...TASKS.map((task) => ["task-" + task.name, taskTitle(task), (run, row) => meanOf(scoreOf(run, row, state.source, task)), (run, row) => { const s = scoreOf(run, row, state.source, task); return s ? scoreText(task, s.mean) : NONE; }]),
-    ["joined", JOINED, (run, row) => meanOf(joinedOf(run, row, state.source)), (run, row) => joinedText(joinedOf(run, row, state.source))],
+    ["joined", JOINED, (run, row) => meanOf(joinedOf(run, row, state.source)), (run, row) => fixed(meanOf(joinedOf(run, row, state.source)), 3)],
   ].filter(Boolean);
   // Until the reader sorts: the best, then the front, then all others.
   const rank = (run, row) => {
@@ -51,7 +51,7 @@ function table() {
     page = Math.max(0, Math.min(page, pages - 1));
     replace(head, columns.map(([key, title], i) => element("th", { scope: "col", "aria-sort": order.key === key ? (order.up ? "ascending" : "descending") : "none", class: i >= columns.length - TASKS.length - 1 || i === 0 ? "number" : null },
       element("button", { type: "button", onclick: () => { order.up = order.key === key ? !order.up : ["name", "run", "number"].includes(key); order.key = key; page = 0; search(); show(); } },
-        title, order.key === key ? (order.up ? " ▲" : " ▼") : ""))));
+        short(title, 24), order.key === key ? (order.up ? " ▲" : " ▼") : ""))));
     const shown = found.slice(page * PAGE, (page + 1) * PAGE);
     const here = shown.some(([run, row]) => run.index === state.run && row === state.row);
     grid.setAttribute("aria-rowcount", found.length + 1);
