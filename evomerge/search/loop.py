@@ -94,8 +94,9 @@ class Search:
             failure = self.record.trials[number].failure
             if failure and baseline.kind != "random":
                 raise WorkError(f"baseline {baseline.name!r} could not be scored: {failure.message}")
-        for line in doubtful_scales(self.record):
-            self.say(f"advice: {line}")
+        for scale in doubtful_scales(self.record):
+            keep = f"'+objectives={{{scale.task}: {{weight: 0}}}}' keeps the task on the front and out of the mean"
+            self.say(f"advice: {scale}: give it more items, or {keep}")
         if self.config.racing.enabled:
             self._check_racing()
         for number in range(self.record.stage, len(self.stages)):

@@ -3,26 +3,37 @@
 Where they do not, differences of a hair count as much as all that other tasks have learnt. This file changes nothing.
 """
 
-from evomerge.reporting.statistics import paired_difference
+from dataclasses import dataclass
+
+from evomerge.reporting.statistics import Difference, paired_difference
 from evomerge.search.record import Record
 
 
-def doubtful_scales(record: Record) -> list[str]:
-    """Return a line for each task in which no expert is clearly better than the base on the search items.
+@dataclass(frozen=True)
+class Doubtful:
+    """A task whose best expert is not clearly better than the base on the search items, and by how much it is."""
 
-    Args:
-        record: base and experts have been scored.
-    """
-    [base], experts = record.of_kind("base"), record.of_kind("expert")
-    lines = []
-    for task, score in base.scores["search"].items():
-        best = max((expert.scores["search"][task] for expert in experts), key=lambda found: found.mean)
-        difference = paired_difference(best.scores, score.scores)
-        if difference.low <= 0.0:
-            lines.append(
-                f"{task}: on {score.items} items no expert is clearly better than the base ({difference.mean:+.3g} "
-                f"[{difference.low:+.3g}, {difference.high:+.3g}]); 1 on its normalised scale is that difference, so it may "
-                f"outweigh all other tasks with noise: give it more items, or '+objectives={{{task}: {{weight: 0}}}}', "
-                "which keeps it on the front and out of the mean"
-            )
-    return lines
+    task: str
+    expert: str
+    items: int
+    gain: Difference
+
+    def __str__(self) -> str:
+        """Say so."""
+        gain = f"{self.gain.mean:.3g}, 95 % interval {self.gain.low:.3g} to {self.gain.high:.3g}"
+        return (
+            f"{self.task}: the best expert ({self.expert}) is not clearly better than the base on {self.items} items "
+            f"(by {gain}), so that normalised scores of this task, and the means that it is part of, are mostly luck"
+        )
+
+
+def doubtful_scales(record: Record) -> list[Doubtful]:
+    """Return the tasks whose scale is in doubt; none before base and experts have been scored."""
+    base, experts = record.of_kind("base")[0].scores.get("search", {}), record.of_kind("expert")
+    found = []
+    for task, score in base.items():
+        best = max(experts, key=lambda expert: expert.scores["search"][task].mean)
+        gain = paired_difference(best.scores["search"][task].scores, score.scores)
+        if gain.low <= 0.0:
+            found.append(Doubtful(task, best.name, score.items, gain))
+    return found

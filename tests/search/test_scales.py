@@ -8,12 +8,11 @@ def found(base, x, y):
 
 
 def test_a_task_in_which_experts_are_like_the_base_is_named():
-    lines = found(base=10, x=30, y=10)  # b is the same for all three
-    assert [line.partition(":")[0] for line in lines] == ["b"]
-    assert "on 40 items no expert is clearly better than the base (+0 [" in lines[0]
-    assert "'+objectives={b: {weight: 0}}'" in lines[0]
+    [scale] = found(base=10, x=30, y=10)  # b is the same for all three
+    assert (scale.task, scale.expert, scale.items, scale.gain.mean) == ("b", "x", 40, 0.0)
+    assert "b: the best expert (x) is not clearly better than the base on 40 items (by 0, 95 % interval" in str(scale)
 
 
 def test_a_hair_is_not_clear():
-    assert len(found(base=10, x=11, y=10)) == 2
-    assert len(found(base=10, x=9, y=8)) == 2
+    assert [scale.task for scale in found(base=10, x=11, y=10)] == ["a", "b"]
+    assert [scale.task for scale in found(base=10, x=9, y=8)] == ["a", "b"]

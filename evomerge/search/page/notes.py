@@ -6,9 +6,9 @@ This file knows nothing about how it is shown.
 from typing import Any
 
 from evomerge.evaluation.types import Split
-from evomerge.reporting.statistics import paired_difference
 from evomerge.search.page.view import View
 from evomerge.search.record import Trial
+from evomerge.search.scales import doubtful_scales
 
 #: A rate of unsound answers is told of from here on, where it is above the base's too.
 NOTABLE = 0.1
@@ -28,21 +28,8 @@ def flags(view: View) -> list[dict[str, Any]]:
 
 
 def flat_scales(view: View) -> list[str]:
-    """Return a line for each task whose best expert is not clearly better than the base on the search split.
-
-    The scale of its normalised scores is then mostly the luck of the items.
-    """
-    base, lines = view.trials[0].scores["search"], []
-    for task in view.tasks:
-        expert = view.parents["search"][task]
-        found = paired_difference(expert.scores["search"][task].array, base[task].array)
-        if found.low <= 0.0:
-            lines.append(
-                f"{task}: the best expert ({expert.name}) is not clearly better than the base (by {found.mean:.3g}, "
-                f"95 % interval {found.low:.3g} to {found.high:.3g}). Normalised scores of this task, and the means "
-                "that it is part of, are mostly luck: read its own scores."
-            )
-    return lines
+    """Return a line for each task on whose normalised scores nobody should rely."""
+    return [f"{scale}: read its own scores." for scale in doubtful_scales(view.record)]
 
 
 def failures(view: View) -> list[dict[str, Any]]:

@@ -24,7 +24,8 @@ from evomerge.search.opening import SplitItems, open_pool, open_tasks, pick_item
 from evomerge.search.plan.batches import batches
 from evomerge.search.plan.cost import Cost, since_process_began
 from evomerge.search.plan.disk import OUTCOME_BYTES, disk
-from evomerge.search.plan.measure import Measured, measure
+from evomerge.search.plan.measure import measure
+from evomerge.search.plan.measured import Measured
 from evomerge.search.plan.needs import THIS_MACHINE, Limits, Needs, gpu_of
 from evomerge.search.plan.result import Plan
 from evomerge.search.plan.shape import Shape, absent_models

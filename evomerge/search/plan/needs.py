@@ -13,7 +13,7 @@ from evomerge.merging.residence import available_memory
 from evomerge.merging.tensors import TORCH_DTYPES
 from evomerge.search.config import SearchConfig
 from evomerge.search.plan import memory
-from evomerge.search.plan.measure import Measured
+from evomerge.search.plan.measured import Measured
 from evomerge.search.plan.shape import Shape
 from evomerge.search.plan.usage import resident_memory
 from evomerge.search.plan.verdict import Finding, compare

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from evomerge.search.plan.disk import Disk
-from evomerge.search.plan.measure import Measured, rates
+from evomerge.search.plan.measured import Measured, rates
 from evomerge.search.plan.needs import Need
 from evomerge.search.plan.total import Total, known
 from evomerge.search.plan.verdict import Finding

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from evomerge.reporting.tables import print_table
-from evomerge.search.plan.measure import rates
+from evomerge.search.plan.measured import rates
 from evomerge.search.plan.needs import Need
 from evomerge.search.plan.result import Plan
 from evomerge.search.plan.total import known
@@ -43,15 +43,12 @@ def print_plan(plan: Plan) -> None:
 
 def print_memory(title: str, need: Need) -> None:
     """Print what a kind of memory is for, with weights resident and streamed."""
-    names = list(dict.fromkeys(name for parts in (need.resident, need.streamed) for name in parts.lasting))
-    rows = [
-        [name, *(gigabytes(parts.lasting.get(name, 0)) for parts in (need.resident, need.streamed))] for name in names
-    ]
-    passing = list(dict.fromkeys(name for parts in (need.resident, need.streamed) for name in parts.passing))
-    rows += [
-        [f"{name} (for a while)", *(gigabytes(parts.passing.get(name, 0)) for parts in (need.resident, need.streamed))]
-        for name in passing
-    ]
+    rows = []
+    for kind, word in (("lasting", ""), ("passing", " (for a while)")):
+        resident, streamed = getattr(need.resident, kind), getattr(need.streamed, kind)
+        for name in dict.fromkeys([*resident, *streamed]):
+            sizes = [gigabytes(parts[name]) if parts.get(name) else "-" for parts in (resident, streamed)]
+            rows.append([name + word, *sizes])
     rows.append(["most at a time", gigabytes(need.resident.peak), gigabytes(need.streamed.peak)])
     print_table([title, "weights resident", "streamed"], rows)
     how = "measured" if need.measured else "reckoned"

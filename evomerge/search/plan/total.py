@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evomerge.search.plan.cost import NOTHING, Cost
-from evomerge.search.plan.measure import Measured
+from evomerge.search.plan.measured import Measured
 from evomerge.search.plan.work import Range, Step, blocks
 from evomerge.search.racing import RacingSettings
 

@@ -11,7 +11,7 @@ from evomerge.recipes import SearchSpace
 from evomerge.search.config import SearchConfig
 from evomerge.search.plan.asking import asking
 from evomerge.search.plan.cost import Cost
-from evomerge.search.plan.measure import Measured
+from evomerge.search.plan.measured import Measured
 from evomerge.search.plan.total import Total, known, total
 from evomerge.search.plan.work import Step
 

@@ -1,7 +1,7 @@
 import pytest
 
 from evomerge.search.plan.cost import Cost
-from evomerge.search.plan.measure import Measured, Memory, Point
+from evomerge.search.plan.measured import Measured, Memory, Point
 from evomerge.search.plan.total import raced, total
 from evomerge.search.plan.work import Range, Step
 from evomerge.search.racing import RacingSettings

@@ -22,7 +22,7 @@ function detailOf(run, row) {
     scoresTable(run, row),
     trials.kind[row] === "candidate" && !failure ? [element("h4", {}, "Get this model"),
       copyable("evomerge export " + shellWord(run.path) + " OUT --pick " + number, "the command that writes this model")] : null,
-    element("ul", { class: "plain" }, (run.flags || []).filter((flag) => flag.trial === number).map((flag) => element("li", {}, badge("health", "warn"), " " + flag.task + ", " + flag.split + ": " + flag.text))),
+    (run.flags || []).filter((flag) => flag.trial === number).map((flag) => element("p", { class: "dim" }, badge("health", "warn"), " " + flag.task + ", " + flag.split + ": " + flag.text)),
     parametersTable(parametersOf(run, row)),
     recipe && recipe.yaml ? element("details", {}, element("summary", {}, "Recipe"), copyable(recipe.yaml, "the recipe")) : null,
     healthDetails(run, row),

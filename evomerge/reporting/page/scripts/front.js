@@ -4,7 +4,7 @@
 const view = { form: TASKS.length > 3 ? "parallel" : "plane", x: 0, y: Math.min(1, TASKS.length - 1), z: 2, bars: true, all: true };
 
 function front() {
-  const made = section("front", "Front", "Each mark is a model, with its 95 % interval. The large points are on the front: no other candidate is better on every task, by shrunk search scores. Point at a mark to see its recipe; click it, or a line of the table, to see all of it beside. "
+  const made = section("front", "Front", "Each mark is a model, with its 95 % interval. The large points are on the front: by shrunk search scores no other candidate is at least as good on all tasks. Point at a mark to see its recipe; click it, or a line of the table, to see all of it beside. "
     + MEANING_OF_SHRUNK);
   const plot = chart("Scores of all models. The table below holds the same.", 540);
   const controls = element("div", { class: "controls" });

@@ -1,7 +1,7 @@
 import pytest
 
 from evomerge.search.plan.cost import Cost
-from evomerge.search.plan.measure import Measured, Memory, Point, rates
+from evomerge.search.plan.measured import Measured, Memory, Point, rates
 
 
 def points(*pairs: tuple[int, float]) -> tuple[Point, ...]:
