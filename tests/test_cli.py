@@ -273,7 +273,6 @@ def test_an_output_folder_that_is_not_empty(run, tmp_path):
         (["merge", "{tmp}/none.yaml", "{tmp}/out"], "none.yaml"),
         (["zoo", "mth"], "did you mean 'math'"),
         (["serch"], "serch"),
-        ([], "COMMAND"),
     ],
 )
 def test_bad_commands(run, tmp_path, arguments, word):

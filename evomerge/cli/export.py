@@ -59,8 +59,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"Its card, with parents, licences, scores and how to build it again, is {options.out / 'README.md'}.")
     push(options, options.out)
     config = RunDirectory(options.run_dir).read_config()
-    words = ["evomerge", "evaluate", options.out, "--tasks", ",".join(config["tasks"])]
-    words += ["--split", "selection"] if options.predicted else []
+    split = "selection" if options.predicted else "report"
+    words = ["evomerge", "evaluate", options.out, "--tasks", ",".join(config["tasks"]), "--split", split]
     words += ["--allow-code-execution"] if config.get("evaluation", {}).get("allow_code_execution") else []
-    print_next((words, "what it scores" if options.predicted else "its scores, measured again"))
+    print_next((words, f"its scores on the whole {split} split"))
     return 0

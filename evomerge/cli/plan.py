@@ -3,10 +3,9 @@
 import argparse
 import json
 import re
-import shlex
 
 from evomerge.cli.quiet import quiet
-from evomerge.cli.words import Commands, add_command
+from evomerge.cli.words import Commands, add_command, print_next
 from evomerge.config import compose
 from evomerge.errors import UsageError
 
@@ -68,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         print_plan(plan)
         if plan.go:
-            print(f"next: {shlex.join(['evomerge', 'search', *options.overrides])}")
+            print_next((["evomerge", "search", *options.overrides], "run it, or go on with it"))
     return 0 if plan.go else 1
 
 

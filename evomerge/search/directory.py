@@ -127,8 +127,8 @@ class RunDirectory:
                 if key is not None:
                     was, now = value_at_key(old, key), value_at_key(config, key)
                     raise UsageError(
-                        f"{self.path}: this run was started with {key}={was}, now it is {now}; give another name=... or "
-                        "hydra.run.dir=..., and fork_from=RUN to take over its outcomes"
+                        f"{self.path}: this run was started with {key}={was}, now it is {now}; give another name=... "
+                        "or hydra.run.dir=..., and fork_from=RUN to take over its outcomes"
                     )
             write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False))
         except (OSError, yaml.YAMLError) as error:

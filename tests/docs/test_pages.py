@@ -116,7 +116,7 @@ def follow(page: SmallPage, path: Path) -> dict[str, str]:
 def test_the_guide(tmp_path, monkeypatch):
     said = follow(SmallPage(tmp_path, monkeypatch), GUIDE)
     assert {"README.md", "config.json", "recipe.yaml"} <= set(said["ls guide-model"].split())
-    assert "base_model" in said["head -n 40 guide-model/README.md"]
+    assert "library_name: transformers" in said["head -n 40 guide-model/README.md"]
     assert (tmp_path / "seeds.html").exists()
 
 

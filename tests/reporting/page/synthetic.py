@@ -8,7 +8,7 @@ import numpy as np
 
 TASKS = ("word_problems", "functions", "translate", "riddles")
 EXPERTS = ("math", "code", "german")
-HOSTILE = '</script><script>window.broken=1</script><img src=x onerror="window.broken=1">&amp;<b>bold</b>'
+HOSTILE = '<b>bold</b>&amp;</script><script>window.broken=1</script><img src=x onerror="window.broken=1">'
 PARTS = ("attention", "mlp", "rest")
 
 
@@ -315,8 +315,6 @@ def _predicted(
     direction = np.abs(rng.normal(size=(400, len(tasks))))
     values = low + span * 1.1 * direction / np.linalg.norm(direction, axis=1, keepdims=True)
     vector = rng.random((400, len(dimensions))).round(6)
-    vector[7] = vector[3]  # equal points: the first is taken
-    values[7] = values[3]
     ends = np.array([[d["low"], d["high"]] for d in dimensions])
     return {
         "tasks": [t["name"] for t in tasks],

@@ -14,7 +14,7 @@ function detailOf(run, row) {
   const trials = run.trials, number = trials.number[row], recipe = (run.recipes || {})[String(number)];
   const failure = trials.failure[row];
   return [
-    element("h3", { "aria-live": "polite" }, nameOf(run, row), " ", marks(run, row).slice(1)),
+    element("h3", {}, nameOf(run, row), " ", marks(run, row).slice(1)),
     element("p", { class: "dim" }, [RUNS.length > 1 ? run.name : null, "number " + number, (KINDS[trials.kind[row]] || KINDS.candidate).title, trials.stage[row] ? "stage " + trials.stage[row] : null,
       known(trials.seconds[row]) ? "scored in " + duration(trials.seconds[row]) : null].filter(Boolean).join(" · ")),
     failure ? element("p", { class: "note bad" }, failure.kind + ": " + failure.message) : null,

@@ -33,9 +33,9 @@ function front() {
 }
 
 // The trials of all runs in groups that are drawn alike: {title, run, rows, kind, role}. A baseline that several runs
-// share is drawn once.
+// share is drawn once, and above the crowd.
 function groups(source) {
-  const found = [], seen = new Set();
+  const found = [], baselines = [], seen = new Set();
   const scored = (run, row) => TASKS.every((task) => scoreOf(run, row, source, task));
   for (const kind of BASELINES) {
     const points = RUNS.flatMap((run) => rows(run, (row) => {
@@ -44,7 +44,7 @@ function groups(source) {
       seen.add(key);
       return true;
     }).map((row) => [run.index, row]));
-    if (points.length) found.push({ title: KINDS[kind].title, role: "baseline", kind, points });
+    baselines.push({ title: KINDS[kind].title, role: "baseline", kind, points });
   }
   RUNS.forEach((run) => {
     const prefix = RUNS.length > 1 ? run.name + ": " : "";
@@ -54,7 +54,8 @@ function groups(source) {
     found.push({ title: prefix + "front", role: "front", kind: "candidate", run, points: part((row) => run.trials.front[row] && !best[row]) });
     found.push({ title: prefix + "best found", role: "best", kind: "candidate", run, points: part((row) => best[row]) });
   });
-  return found.filter((group) => group.points.length && (view.all || group.role !== "cloud"));
+  const best = found.filter((group) => group.role === "best");
+  return [...found.filter((group) => group.role !== "best"), ...baselines, ...best].filter((group) => group.points.length && (view.all || group.role !== "cloud"));
 }
 
 function groupColour(group) {

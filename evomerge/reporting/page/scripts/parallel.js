@@ -43,7 +43,7 @@ function lines(group, source, dash) {
 function lineOpacity(group) {
   const few = group.points.length < 60;
   if (group.role === "cloud") return few ? 0.45 : 0.18;
-  if (group.role === "front") return few ? 0.95 : 0.45;
+  if (group.role === "front") return few ? 0.95 : group.points.length < 300 ? 0.45 : 0.15;
   return ["uniform", "untuned", "random"].includes(group.kind) ? 0.4 : 0.95;
 }
 

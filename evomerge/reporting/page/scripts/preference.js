@@ -86,7 +86,7 @@ function promised(run, tasks, index, texts) {
   return [
     element("h3", {}, "Predicted best"),
     missed.length ? element("p", { class: "note" }, "No predicted point reaches all floors; this one lacks least (" + missed.join(", ") + ").") : null,
-    plainTable("What this recipe promises", ["task", "predicted", "promised, 95 %"], rows_, [1, 2]),
+    plainTable("What this recipe promises", ["task", "predicted", "promised (95 %)"], rows_, [1, 2]),
     predicted.items ? element("p", { class: "dim" }, "The promise: with 95 % probability all its scores on new items (" + tasks.map((task, t) => count(predicted.items[t]) + " of " + task.name).join(", ") + ") lie there.") : null,
     element("p", { class: "dim hash" }, "recipe ", element("code", { id: "predicted-hash" }, points.hash[index]), " (the command prints it, too)"),
     element("h4", {}, "Build it"),

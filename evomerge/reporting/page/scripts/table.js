@@ -18,8 +18,8 @@ function table() {
     ["number", "no.", (run, row) => run.trials.number[row], (run, row) => String(run.trials.number[row])],
     ["name", "model", (run, row) => nameOf(run, row), (run, row) => marks(run, row)],
     RUNS.length > 1 ? ["run", "run", (run) => run.name, (run) => run.name] : null,
-    ...TASKS.map((task) => ["task-" + task.name, taskTitle(task), (run, row) => meanOf(scoreOf(run, row, state.source, task)), (run, row) => { const s = scoreOf(run, row, state.source, task); return s ? scoreText(task, s.mean) : NONE; }]),
     ["joined", JOINED, (run, row) => meanOf(joinedOf(run, row, state.source)), (run, row) => fixed(meanOf(joinedOf(run, row, state.source)), 3)],
+    ...TASKS.map((task) => ["task-" + task.name, taskTitle(task), (run, row) => meanOf(scoreOf(run, row, state.source, task)), (run, row) => { const s = scoreOf(run, row, state.source, task); return s ? scoreText(task, s.mean) : NONE; }]),
   ].filter(Boolean);
   // Until the reader sorts: the best, then the front, then all others.
   const rank = (run, row) => {
@@ -104,6 +104,6 @@ function meanOf(score) {
 
 function marks(run, row) {
   const { kind, front, best, beaten_by: beaten } = run.trials;
-  return [(KINDS[kind[row]] || KINDS.candidate).mark + " " + nameOf(run, row), " ", best[row] ? badge("best", "good") : null, front[row] ? badge("front", "front") : null,
+  return [(KINDS[kind[row]] || KINDS.candidate).mark + " " + nameOf(run, row), " ", best[row] ? badge("best", "good") : front[row] ? badge("front", "front") : null,
     failed(run, row) ? badge("failed", "bad") : null, known(beaten[row]) ? badge("cut short", "warn") : null, flaggedHealth(run, row) ? " †" : null].filter(Boolean);
 }
