@@ -93,7 +93,7 @@ def test_export_gives_the_weights_that_were_scored(run, tmp_path, pick):
     card = (tmp_path / "model" / "README.md").read_text()
     reported = {row["fingerprint"] for row in json.loads((run / "report.json").read_text())["rows"]}
     assert ("## Scores on the report split" in card) == (fingerprint in reported)
-    assert "This run had opened its report split 1 time by then" in card
+    assert "the run had opened its report split 1 time" in card
 
 
 def test_evaluate_a_recipe_equals_evaluating_its_export(run, tmp_path):

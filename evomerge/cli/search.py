@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from evomerge.config import conf_dir, explain_override
+    from evomerge.search.sweep import finished_sweeps, report_winner
 
     refused: list[EvomergeError | OSError] = []
     here = os.getpid()
@@ -76,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"search: unknown option {word!r}; {nearest(word, FLAGS)} (see evomerge search --help)")
     flags = [word for word in options.overrides if word in ("-m", "--multirun")]
     rest = [word for word in options.overrides if word not in flags]
+    finished_sweeps.clear()  # of an earlier call in this process
     try:
         # Hydra wants flags in front of overrides
         sys.argv = ["evomerge search", *flags, *(sweep_words(rest) if flags else rest)]
@@ -83,8 +85,6 @@ def run(options: argparse.Namespace) -> int:
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(explain_override(error)) from None
-    from evomerge.search.sweep import finished_sweeps, report_winner
-
     if refused:
         raise refused[0]
     for sweep in finished_sweeps:

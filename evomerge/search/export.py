@@ -14,7 +14,8 @@ from evomerge.mergekit import export_text
 from evomerge.merging import ExportReport, export
 from evomerge.merging.export import SHARD_BYTES
 from evomerge.recipes import Recipe
-from evomerge.reporting.card import Parent, RunFacts, Written, card, licence_warnings
+from evomerge.reporting.card import card, licence_warnings
+from evomerge.reporting.card_facts import Parent, RunFacts, Written
 from evomerge.reporting.licences import Licence
 from evomerge.reporting.versions import versions
 from evomerge.search.directory import RunDirectory

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evomerge.evaluation.types import SPLITS, Split
-from evomerge.reporting.card import ItemSet, RunFacts, Scores
+from evomerge.reporting.card_facts import ItemSet, RunFacts, Scores
 from evomerge.reporting.statistics import mean_interval
 from evomerge.reporting.tables import are_shares, plain
 from evomerge.search.baselines import RIVALS

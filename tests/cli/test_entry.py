@@ -9,6 +9,7 @@ from evomerge.cli.search import sweep_words
 from evomerge.cli.termination import Terminated, raising_terminated
 from evomerge.cli.words import print_next, weights
 from evomerge.errors import UsageError, WorkError
+from evomerge.search.sweep import finished_sweeps
 from tests.search.runs import here
 
 
@@ -72,6 +73,12 @@ def test_a_sweep_names_its_jobs_after_what_is_swept():
         *("~tasks.zoo_code", "+models.experts={math: a/b}", "optimizer=random,map", "seed=1"),
     ]
     assert sweep_words(["seed=1"]) == ["seed=1"], "nothing is swept"
+
+
+def test_a_sweep_that_ended_before_is_not_reported_again(tmp_path, capfd):
+    finished_sweeps.append(tmp_path)
+    assert here("search", "--cfg", "job").returncode == 0
+    assert finished_sweeps == []
 
 
 def test_sigterm_is_an_exception_while_the_context_lasts_and_not_after():

@@ -8,7 +8,8 @@ from huggingface_hub import ModelCard, metadata_load
 
 from evomerge.checkpoints.provenance import Provenance
 from evomerge.recipes import Recipe
-from evomerge.reporting.card import ItemSet, Parent, RunFacts, Scores, Written, card, licence_warnings
+from evomerge.reporting.card import card, licence_warnings
+from evomerge.reporting.card_facts import ItemSet, Parent, RunFacts, Scores, Written
 from evomerge.reporting.licences import Licence
 
 RECIPE = Recipe(

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from plotly.offline import get_plotlyjs
-
 #: The version of the data that the page's scripts read.
 PAGE_VERSION = 1
 
@@ -50,6 +48,8 @@ def render(data: Mapping[str, Any]) -> str:
 
     Raises `ValueError` for data of another version and for numbers that JSON has not (NaN and infinities: give null).
     """
+    from plotly.offline import get_plotlyjs  # here: it takes a while to load
+
     if data.get("version") != PAGE_VERSION:
         raise ValueError(f"page data of version {data.get('version')!r}, expected {PAGE_VERSION}")
     parts = {

@@ -11,6 +11,7 @@ from typing import Any
 from evomerge import __version__
 from evomerge.errors import UsageError
 from evomerge.evaluation.types import SPLITS
+from evomerge.reporting.page import PAGE_VERSION
 from evomerge.reporting.tables import are_shares
 from evomerge.search.directory import RunDirectory
 from evomerge.search.fronts import hypervolume_data
@@ -24,8 +25,6 @@ from evomerge.search.page.trials import dimensions, trial_columns
 from evomerge.search.page.versus import versus
 from evomerge.search.page.view import View
 from evomerge.search.page.wins import wins
-
-PAGE_VERSION = 1
 
 
 def page_data(runs: Sequence[Path]) -> dict[str, Any]:

@@ -4,8 +4,9 @@ import time
 import pytest
 
 from evomerge.errors import UsageError
+from evomerge.reporting.page import PAGE_VERSION
 from evomerge.search.fronts import front_data
-from evomerge.search.page import PAGE_VERSION, page_data
+from evomerge.search.page import page_data
 from evomerge.search.page.view import View
 from tests.search.page.ledgers import GLOBAL, TASKS, Ledger
 
