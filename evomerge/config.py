@@ -44,7 +44,7 @@ def compose(overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
 
 
 #: Sections that hold only what a user puts there.
-EMPTY = ("objectives",)
+EMPTY = ("objectives", "space.options", "tracker.options", "evaluation.vllm")
 
 
 def explain_override(error: Exception) -> str:
@@ -55,9 +55,9 @@ def explain_override(error: Exception) -> str:
         # of a mapping (`items={serch: 4}`) the cause says which of its keys is unknown
         inner = re.search(r"full_key: (\S+)", str(error.__cause__))
         key = inner[1] if inner else match[1]
-        section = key.split(".")[0]
-        if section in EMPTY:
-            return f"configuration: {section} is empty unless you fill it; write '+{match[1]}=...', with a plus"
+        empty = [section for section in EMPTY if f"{key}.".startswith(f"{section}.")]
+        if empty:
+            return f"configuration: {empty[0]} is empty unless you fill it; write '+{match[1]}=...', with a plus"
         return f"unknown configuration key {key!r}; {_nearest_key(key)}"
     if match := re.search(r"Could not delete from config. '([^']+)' does not exist", text):
         return f"~{match[1]}: there is no such key; {_nearest_key(match[1])}"

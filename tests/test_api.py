@@ -106,7 +106,7 @@ def test_an_optimizer_of_ones_own_needs_no_file(run, tmp_path, monkeypatch):
         ([], {"optimizer": "cmase"}, "did you mean 'cmaes'"),
         ([], {"candidates": 0}, "must be above zero"),
         (["optimzer=tpe"], {}, "did you mean 'optimizer'"),
-        (["name=[", "seed"], {}, "configuration: "),
+        (["name=[", "seed"], {}, "is a bracket or a quote missing"),
     ],
 )
 def test_bad_requests(tmp_path, overrides, options, words):

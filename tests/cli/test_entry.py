@@ -50,6 +50,7 @@ def test_statuses(monkeypatch, capsys, error, status, words):
         (["search", "tasks=[gsm8k,mbppp]"], "did you mean 'mbpp'?"),
         (["search", "~tasks.zoo_cod"], "~tasks.zoo_cod: there is no such key; did you mean 'tasks.zoo_code'?"),
         (["search", "seed=1,2"], "several values are a sweep, evomerge search -m ..."),
+        (["search", "space.options={lambda: {low: 0.2}}"], "write '+space.options=...', with a plus"),
         (["search", "foo.bar=1"], "unknown configuration key 'foo'; known: baselines, budget, "),
     ],
 )
