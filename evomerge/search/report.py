@@ -120,7 +120,8 @@ def print_report(report: Mapping[str, Any]) -> None:
         f"\nScores on the report split ({sizes}) with 95 % intervals; it has been opened {report['opening']} time(s)."
     )
     print(
-        "These items took no part in the search or the selection. Normalised: 0 is the base, 1 each task's best expert."
+        "These items took no part in the search or the selection. "
+        "Normalised: the base's search score is 0, the best expert's 1."
     )
     print_table(header, rows)
     print(SEARCH_SAID)

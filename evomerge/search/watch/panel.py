@@ -78,7 +78,7 @@ def _table(standing: Standing, width: int, height: int) -> Table:
     table.add_column(f"{standing.split} split", no_wrap=True, overflow="ellipsis")
     for task in tasks:
         table.add_column(Text(task), justify="right", no_wrap=True, overflow="ellipsis")
-    table.add_column("joined", justify="right", no_wrap=True)
+    table.add_column("mean normalised", justify="right", no_wrap=True)
     for row in _rows(standing, height):
         best = row is standing.best
         name = Text(f"* {row.name}" if best else f"  {row.name}", style="bold" if best else "")
@@ -101,7 +101,7 @@ def _rows(standing: Standing, height: int) -> list[Row]:
 def _front(standing: Standing, width: int) -> Text:
     count = f"{standing.front} candidate{'s' if standing.front > 1 else ''}" if standing.front else "no candidate yet"
     text = f"front: {count}"
-    return Text(f"{text} · joined: 0 is the base, 1 the best experts" if width >= FRAME else text)
+    return Text(f"{text} · mean normalised: 0 is the base, 1 the best experts" if width >= FRAME else text)
 
 
 def _failures(shown: Snapshot) -> Text:
