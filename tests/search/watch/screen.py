@@ -102,6 +102,7 @@ def run_child(what, size, env, cwd):
         os.environ.clear()
         os.environ.update(env)
         os.chdir(cwd or os.getcwd())
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run in the background, without it
         if not callable(what):
             os.execvp(what[0], what)
         sys.stdout = os.fdopen(1, "w", closefd=False)
