@@ -1,13 +1,16 @@
-"""Where the configuration files are (checkout, editable install, wheel), and what is wrong with an override.
+"""Where the configuration files are (checkout, editable install, wheel), what overrides make of them outside of Hydra's
+own program, and what is wrong with an override.
 
 This file knows nothing about what the configuration says.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import evomerge
-from evomerge.errors import WorkError, nearest
+from evomerge.errors import UsageError, WorkError, nearest
 
 
 def conf_dir() -> Path:
@@ -19,8 +22,29 @@ def conf_dir() -> Path:
     raise WorkError(f"the configuration folder conf/ is missing beside {package}; reinstall evomerge")
 
 
+def compose(overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
+    """Return the configuration that `evomerge search OVERRIDES` would have, as plain data, and its run directory.
+
+    Raises `UsageError` for an override that Hydra refuses.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            composed = hydra_compose("config", list(overrides), return_hydra_config=True)
+            directory = Path(composed.hydra.run.dir)
+            own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+            return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True)), directory
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(explain_override(error)) from None
+
+
 #: Sections that hold only what a user puts there.
-EMPTY = ("objectives",)
+EMPTY = ("objectives", "space.options", "tracker.options", "evaluation.vllm")
 
 
 def explain_override(error: Exception) -> str:
@@ -28,21 +52,41 @@ def explain_override(error: Exception) -> str:
     text = str(error)
     first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
     if match := re.search(r"Could not override '([^']+)'", text):
-        section = match[1].split(".")[0]
-        if section in EMPTY:
-            return f"configuration: {section} is empty unless you fill it; write '+{match[1]}=...', with a plus"
-        return f"unknown configuration key {match[1]!r}; {nearest(match[1], _known_keys())}"
-    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        # of a mapping (`items={serch: 4}`) the cause says which of its keys is unknown
+        inner = re.search(r"full_key: (\S+)", str(error.__cause__))
+        key = inner[1] if inner else match[1]
+        empty = [section for section in EMPTY if f"{key}.".startswith(f"{section}.")]
+        if empty:
+            return f"configuration: {empty[0]} is empty unless you fill it; write '+{match[1]}=...', with a plus"
+        return f"unknown configuration key {key!r}; {_nearest_key(key)}"
+    if match := re.search(r"Could not delete from config. '([^']+)' does not exist", text):
+        return f"~{match[1]}: there is no such key; {_nearest_key(match[1])}"
+    if match := re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", text):
         group = conf_dir() / match[1]
         options = [path.stem for path in group.glob("*.yaml")]
         return f"{match[1]}={match[2]}: there is no such file in {group}; {nearest(match[2], options)}"
-    if match := re.search(r"Could not override '([^']+)'|No match in the defaults list|Could not find", text):
-        return first
+    if match := re.search(r"Error parsing override '(.+)'\nmissing EQUAL", text):
+        return f"{match[1]!r} is no override; write key=value (evomerge search --help lists the keys)"
+    if match := re.search(r"no viable alternative at input '(.+)'", text):
+        return f"{match[1]!r} cannot be read; is a bracket or a quote missing?"
+    if match := re.search(r"Ambiguous value for argument '(.+)'", text):
+        return f"{match[1]}: several values are a sweep, evomerge search -m ...; a list is written key=[a,b]"
     return f"configuration: {first}"
 
 
+def _nearest_key(key: str) -> str:
+    """Return a hint for an unknown key: the nearest known one, else the keys beside which it should stand."""
+    known = _known_keys()
+    hint = nearest(key, known)
+    if hint.startswith("did"):
+        return hint
+    section = key.rpartition(".")[0]
+    beside = [one for one in known if one.rpartition(".")[0] == section]
+    return nearest(key, beside or [one for one in known if "." not in one])
+
+
 def _known_keys() -> list[str]:
-    """Every dotted key of the default configuration, and the group names."""
+    """Every dotted key of the default configuration, and the names of the groups."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
@@ -56,4 +100,4 @@ def _known_keys() -> list[str]:
             key for name, child in node.items() for key in walk(child, f"{prefix}.{name}" if prefix else str(name))
         ]
 
-    return walk(data, "")
+    return sorted({*walk(data, ""), *(path.name for path in conf_dir().iterdir() if path.is_dir())})

@@ -28,8 +28,8 @@ from evomerge.evaluation import OutcomeStore, load_tasks
 from evomerge.recipes import Recipe, SearchSpace
 from evomerge.search.baselines import baselines
 from evomerge.search.config import SearchConfig
+from evomerge.search.opening import open_pool, open_spaces, pick_items
 from evomerge.search.scorer import load_chat, load_scorer, pick_device, start_sandbox
-from evomerge.search.start import open_pool, open_spaces, pick_items
 from evomerge.search.workers import Job, Scorer
 
 #: One weight an expert, from 0 to 1.5.

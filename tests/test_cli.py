@@ -81,11 +81,11 @@ def test_front_as_table_and_as_json(run):
 
 @pytest.mark.parametrize("pick", [["--pick", "best"], ["--pick", "knee"], ["--prefer", "zoo_translate=1"]])
 def test_export_gives_the_weights_that_were_scored(run, tmp_path, pick):
-    done = evomerge("export", str(run), str(tmp_path / "model"), *pick)
+    done = here("export", str(run), str(tmp_path / "model"), *pick)
     assert done.returncode == 0, done.stderr
     fingerprint = done.stdout.split("fingerprint ")[1].split(",")[0]
     assert fingerprint in {event.get("fingerprint") for event in ledger(run)}
-    merged = evomerge("merge", str(tmp_path / "model" / "recipe.yaml"), str(tmp_path / "again"))
+    merged = here("merge", str(tmp_path / "model" / "recipe.yaml"), str(tmp_path / "again"))
     assert f"fingerprint {fingerprint}" in merged.stdout
     first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("model", "again"))
     assert first.keys() == second.keys()
@@ -93,15 +93,15 @@ def test_export_gives_the_weights_that_were_scored(run, tmp_path, pick):
     card = (tmp_path / "model" / "README.md").read_text()
     reported = {row["fingerprint"] for row in json.loads((run / "report.json").read_text())["rows"]}
     assert ("## Scores on the report split" in card) == (fingerprint in reported)
-    assert "This run had opened its report split 1 time by then" in card
+    assert "the run had opened its report split 1 time" in card
 
 
 def test_evaluate_a_recipe_equals_evaluating_its_export(run, tmp_path):
     out = []
-    assert evomerge("export", str(run), str(tmp_path / "model")).returncode == 0
+    assert here("export", str(run), str(tmp_path / "model")).returncode == 0
     for model in (str(run / "best" / "recipe.yaml"), str(tmp_path / "model")):
         file = tmp_path / f"{len(out)}.json"
-        done = evomerge("evaluate", model, "--tasks", "zoo_math,zoo_translate", "--limit", "12", "--out", str(file))
+        done = here("evaluate", model, "--tasks", "zoo_math,zoo_translate", "--limit", "12", "--out", str(file))
         assert done.returncode == 0, done.stderr
         out.append(without_times(json.loads(file.read_text())["tasks"]))
     assert out[0] == out[1]
@@ -117,10 +117,10 @@ def without_times(data):
 
 
 def test_a_sweep_writes_one_run_a_job_and_opens_the_report_once(tmp_path):
-    done = search(tmp_path / "unused", "-m", "optimizer=random,sobol", "seed=1,2", f"hydra.sweep.dir={tmp_path}/sweep")
+    done = search(tmp_path / "unused", "-m", "optimizer=random,sobol", "seed=2", f"hydra.sweep.dir={tmp_path}/sweep")
     assert done.returncode == 0, done.stderr
     runs = sorted(path.parent for path in (tmp_path / "sweep").rglob("ledger.jsonl"))
-    assert len(runs) == 4
+    assert [path.name for path in runs] == ["optimizer=random,seed=2", "optimizer=sobol,seed=2"]
     assert all((path / "best" / "recipe.yaml").exists() and (path / "front.json").exists() for path in runs)
     assert sum((path / "report.json").exists() for path in runs) == 1
     assert "winner of the sweep" in done.stdout
@@ -271,7 +271,6 @@ def test_an_output_folder_that_is_not_empty(run, tmp_path):
         (["merge", "{tmp}/none.yaml", "{tmp}/out"], "none.yaml"),
         (["zoo", "mth"], "did you mean 'math'"),
         (["serch"], "serch"),
-        ([], "COMMAND"),
     ],
 )
 def test_bad_commands(run, tmp_path, arguments, word):

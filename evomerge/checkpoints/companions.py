@@ -19,8 +19,9 @@ _TOKENIZER = (
     "chat_template.json",
 )
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+_GENERATION = "generation_config.json"
 _SETTINGS = (
-    "generation_config.json",
+    _GENERATION,
     "preprocessor_config.json",
     "processor_config.json",
     "video_preprocessor_config.json",
@@ -36,15 +37,18 @@ def has_tokenizer(directory: Path) -> bool:
 def copy_companions(source: Path, base: Path, to: Path) -> None:
     """Copy the companions of a model; what a directory of weights alone (an adapter's, say) lacks comes from its base.
 
-    The tokenizer files are taken together, all from the one or all from the other.
+    The tokenizer files are taken together, all from the one or all from the other. A whole model with a tokenizer of
+    its own never gets the base's generation settings: these name the base's end of a turn.
     """
     tokens = source if has_tokenizer(source) else base
+    whole = tokens == source and (source / "config.json").is_file()
     for name in _TOKENIZER:
         if (tokens / name).is_file():
             shutil.copyfile(tokens / name, to / name)
     if (tokens / _TEMPLATES).is_dir():
         shutil.copytree(tokens / _TEMPLATES, to / _TEMPLATES)
     for name in _SETTINGS:
-        settings = source / name if (source / name).is_file() else base / name
+        mine = (source / name).is_file() or (whole and name == _GENERATION)
+        settings = (source if mine else base) / name
         if settings.is_file():
             shutil.copyfile(settings, to / name)

@@ -199,6 +199,17 @@ class Part:
                 text = self.task.doc_to_choice(doc)[text]
             return str(text or self.task.doc_to_target(doc))
 
+    def target(self, item: str) -> str:
+        """Return an item's right answer as text; of several the first."""
+        doc = self._doc(item)
+        with undisturbed():
+            target = self.task.doc_to_target(doc)
+            if isinstance(target, list | tuple):
+                target = target[0] if target else ""
+            if isinstance(target, int) and self.task.config.doc_to_choice is not None:
+                target = self.task.doc_to_choice(doc)[target]
+            return str(target)
+
     def _build(self, item: str, doc: Doc) -> list[Instance]:
         """Build requests as lm-eval's `build_all_requests` does, with our examples."""
         task, spec = self.task, self._spec

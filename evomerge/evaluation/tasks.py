@@ -187,6 +187,11 @@ class EvalTask:
         name, inner = self._locate(item)
         return self._parts[name].text(inner)
 
+    def target(self, item: str) -> str:
+        """Return an item's right answer as text; of several the first."""
+        name, inner = self._locate(item)
+        return self._parts[name].target(inner)
+
     def prompt_hash(self, item: str) -> str:
         """Return 16 hexadecimal digits of SHA-256 of the prompt of an item.
 

@@ -73,13 +73,27 @@ def export_file(recipe: Recipe, path: Path) -> list[str]:
     """
     pool = ModelPool.open(recipe.base, recipe.experts, check_weights=False, vocabulary=recipe.vocabulary)
     check(recipe, pool.layout)
-    data, notes = to_mergekit(recipe, pool.layout)
-    head = f"# Written by evomerge from recipe {recipe.hash}. To build it: mergekit-yaml {path.name} OUT_DIR\n"
+    text, notes = export_text(recipe, pool.layout, path.name)
     try:
-        path.write_text(head + _comments(notes) + _dump(data), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise WorkError(f"{path}: cannot be written: {error.strerror}") from None
     return notes
+
+
+def export_text(recipe: Recipe, layout: Layout, name: str) -> tuple[str, list[str]]:
+    """Return the text of a configuration for mergekit-yaml, and what it does not carry over.
+
+    Args:
+        recipe: one that can be built for models of this layout.
+        layout: the tensors of the models.
+        name: of the file that it will be in.
+
+    Raises `UsageError` for a recipe that mergekit cannot be told.
+    """
+    data, notes = to_mergekit(recipe, layout)
+    head = f"# Written by evomerge from recipe {recipe.hash}. To build it: mergekit-yaml {name} OUT_DIR\n"
+    return head + _comments(notes) + _dump(data), notes
 
 
 def _comments(notes: Iterable[str]) -> str:

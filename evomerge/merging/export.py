@@ -1,17 +1,17 @@
 """Export: the merged model as a transformers directory, verified bit for bit before it gets its name.
 
-Everything is written into a hidden directory beside the target and renamed at the end, so that a full disk or a kill
-leaves no half model under the final name. This file knows nothing about live models or scores.
+Everything is written into a hidden directory beside the target (`draft.py`) and renamed at the end, so that a full disk
+or a kill leaves no half model under the final name. This file knows nothing about live models, scores or model cards.
 """
 
 import hashlib
 import json
 import math
 import os
-import secrets
 import shutil
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ import torch
 from evomerge.checkpoints import ModelPool, file_sha256
 from evomerge.checkpoints.checkpoint import INDEX, WEIGHTS
 from evomerge.checkpoints.header import read_header
+from evomerge.draft import open_draft
 from evomerge.errors import UsageError, WorkError
 from evomerge.merging.fingerprint import combine, fingerprint, to_text
 from evomerge.merging.methods.reductions import spans
@@ -27,8 +28,14 @@ from evomerge.merging.stream import MergeStream
 from evomerge.merging.tensors import TORCH_DTYPES
 from evomerge.recipes import Recipe
 
+#: A file of weights does not exceed this many bytes unless told otherwise: 5 GB.
+SHARD_BYTES = 5 * 10**9
+#: The key of a safetensors file's metadata that holds the recipe as JSON.
+RECIPE_KEY = "evomerge_recipe"
 # Elements that are read back at a time.
 _READ = 1 << 22
+# What config.json says about tokens, which goes with the tokenizer.
+_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class ExportReport:
     """What was written.
 
     Attributes:
-        path: the directory.
+        path: the directory, under its final name.
         files: file name -> SHA-256, sorted.
         fingerprint: of all tensors, in the recipe's dtype.
         parameters: the number of weights.
@@ -54,14 +61,15 @@ def export(
     *,
     pool: ModelPool | None = None,
     threads: int = 1,
-    max_shard_bytes: int = 5 * 1024**3,
+    max_shard_bytes: int = SHARD_BYTES,
     tokenizer_from: str | None = None,
-    card: str | None = None,
+    describe: Callable[[ExportReport], Mapping[str, str]] | None = None,
     expected_fingerprint: str | None = None,
 ) -> ExportReport:
     """Build a recipe and write it as a model directory that transformers loads.
 
-    The bytes depend on the recipe and the models alone, not on the number of threads.
+    The bytes depend on the recipe and the models alone, not on the number of threads. What killed exports to the same
+    name have left behind is removed first.
 
     Args:
         recipe: what to build.
@@ -71,11 +79,11 @@ def export(
         max_shard_bytes: a file of weights does not exceed this (unless one tensor does).
         tokenizer_from: label of the expert whose tokenizer, chat template and generation config to take; None: the
             base's.
-        card: text of README.md.
+        describe: given what was written, returns the texts to write beside it (a model card, say): file name -> text.
         expected_fingerprint: what the merge had when it was scored.
 
     Raises `UsageError` for a recipe that cannot be built or a directory that is not empty; `WorkError` if the merge
-    differs from what is expected, its weights come out infinite or NaN, or the disk refuses.
+    differs from what is expected, its weights come out infinite or NaN, or the disk refuses or has no room.
     """
     out = Path(out_dir).absolute()
     _refuse_occupied(out)
@@ -83,10 +91,10 @@ def export(
     if tokenizer_from is not None and tokenizer_from not in pool.experts:
         raise UsageError(f"tokenizer of {tokenizer_from!r}: no such expert; there are {', '.join(pool.experts)}")
     merging = MergeStream(recipe, pool)
-    draft = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
+    parameters = sum(math.prod(pool.shape(name)) for name in pool.layout.tensors)
     try:
-        draft.mkdir(parents=True)
-        try:
+        with open_draft(out) as draft:
+            _refuse_full(draft, parameters * TORCH_DTYPES[recipe.dtype].itemsize)
             value, weights = _write_weights(draft, merging, threads, max_shard_bytes)
             if expected_fingerprint is not None and to_text(value) != expected_fingerprint:
                 raise WorkError(
@@ -94,20 +102,34 @@ def export(
                     "or evomerge changed since it was scored; nothing was written"
                 )
             hashes = _read_back(draft, weights, value, threads)
-            _write_companions(draft, recipe, pool, tokenizer_from or "", card)
-            beside = sorted(path for path in draft.rglob("*") if path.is_file() and path.name not in hashes)
-            hashes |= {path.relative_to(draft).as_posix(): file_sha256(path) for path in beside}
-            for path in (*beside, draft):
-                _sync(path)
+            _write_companions(draft, recipe, pool, tokenizer_from or "")
+            report = ExportReport(out, _all_hashes(draft, hashes), to_text(value), parameters)
+            for name, text in (describe(report) if describe else {}).items():
+                (draft / name).write_text(text, encoding="utf-8")
+            report = replace(report, files=_all_hashes(draft, hashes))
+            for name in report.files.keys() - hashes.keys():
+                _sync(draft / name)
+            _sync(draft)
             draft.rename(out)
             _sync(out.parent)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
     except OSError as error:
         raise WorkError(f"cannot write {out}: {error.strerror or error}; nothing was left there") from None
-    parameters = sum(math.prod(pool.shape(name)) for name in pool.layout.tensors)
-    return ExportReport(out, dict(sorted(hashes.items())), to_text(value), parameters)
+    return report
+
+
+def _all_hashes(draft: Path, weights: Mapping[str, str]) -> dict[str, str]:
+    """Return file name -> SHA-256 of all files, those of the weights being known."""
+    beside = (path for path in draft.rglob("*") if path.is_file() and path.name not in weights)
+    hashes = {path.relative_to(draft).as_posix(): file_sha256(path) for path in beside}
+    return dict(sorted({**weights, **hashes}.items()))
+
+
+def _refuse_full(draft: Path, needed: int) -> None:
+    """Raise `WorkError` where the disk says that it has no room for so many bytes."""
+    disk = shutil.disk_usage(draft)
+    if disk.total and needed > disk.free:  # some network file systems say 0 for "I do not know"
+        sizes = f"the weights take {needed / 1e6:,.1f} MB, and {disk.free / 1e6:,.1f} MB are free"
+        raise WorkError(f"cannot write to {draft.parent}: {sizes}; nothing was left there")
 
 
 def _refuse_occupied(out: Path) -> None:
@@ -128,7 +150,7 @@ def _write_weights(
     """Write the shards and their index; return the fingerprint of all tensors, and file -> tensors."""
     recipe, pool = merging.recipe, merging.pool
     dtype = TORCH_DTYPES[recipe.dtype]
-    metadata = {"format": "pt", "evomerge_recipe": json.dumps(recipe.to_dict(), sort_keys=True)}
+    metadata = {"format": "pt", RECIPE_KEY: json.dumps(recipe.to_dict(), sort_keys=True)}
     shapes = {name: pool.shape(name) for name in pool.layout.tensors}
     sizes = {name: math.prod(shape) * dtype.itemsize for name, shape in shapes.items()}
     shards = _shards(sizes, max_shard_bytes)
@@ -160,13 +182,14 @@ def _shards(sizes: dict[str, int], max_bytes: int) -> dict[str, list[str]]:
     return {f"model-{i:05d}-of-{len(shards):05d}.safetensors": names for i, names in enumerate(shards, 1)}
 
 
-def _write_companions(draft: Path, recipe: Recipe, pool: ModelPool, tokenizer_from: str, card: str | None) -> None:
+def _write_companions(draft: Path, recipe: Recipe, pool: ModelPool, tokenizer_from: str) -> None:
     config = {k: v for k, v in pool.config.items() if k not in ("_name_or_path", "torch_dtype", "dtype")}
+    if tokenizer_from:
+        own = pool.experts[tokenizer_from].config
+        config |= {key: own[key] for key in _TOKENS if key in own}
     _write_json(draft / "config.json", {**config, "dtype": recipe.dtype})
     pool.save_tokenizer(draft, tokenizer_from)
     (draft / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-    if card is not None:
-        (draft / "README.md").write_text(card, encoding="utf-8")
 
 
 def _read_back(draft: Path, weights: dict[str, list[str]], value: int, threads: int) -> dict[str, str]:

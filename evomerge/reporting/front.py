@@ -19,11 +19,16 @@ def non_dominated(points: ArrayLike) -> NDArray[np.bool_]:
     Of equal points all are kept. No points give an empty mask.
     """
     data = _points(points)
-    known = data[~np.isnan(data).any(axis=1)]
     mask: NDArray[np.bool_] = np.zeros(len(data), dtype=np.bool_)
-    for i, point in enumerate(data):
-        beaten = (known >= point).all(axis=1) & (known > point).any(axis=1)
-        mask[i] = not np.isnan(point).any() and not beaten.any()
+    known = np.flatnonzero(~np.isnan(data).any(axis=1))
+    # What beats a point has a sum that is no smaller and, where rounding made the sums equal, comes later in the order
+    # of words: so each point needs to be compared only with those on the front among the ones before it.
+    order = known[np.lexsort((*data[known].T[::-1], data[known].sum(axis=1)))[::-1]]
+    front, size = np.empty_like(data), 0
+    for i in order:
+        ahead, point = front[:size], data[i]
+        if not ((ahead >= point).all(axis=1) & (ahead > point).any(axis=1)).any():
+            front[size], mask[i], size = point, True, size + 1
     return mask
 
 

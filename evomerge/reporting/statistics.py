@@ -18,6 +18,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -87,7 +88,7 @@ def wilson_interval(successes: int, n: int, *, level: float = LEVEL) -> Interval
     """
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"{successes} successes of {n}")
-    p, z2 = successes / n, float(stats.norm.ppf((1 + level) / 2)) ** 2
+    p, z2 = successes / n, _normal_quantile((1 + level) / 2) ** 2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * (p * (1 - p) + z2 / (4 * n)) / n) / (1 + z2 / n)
     error = math.sqrt(p * (1 - p) / (n - 1)) if n > 1 else 0.5
@@ -287,6 +288,12 @@ def _join(parts: Sequence[tuple[float, Interval]]) -> Interval:
     return Interval(mean, error, low, high)
 
 
+@lru_cache
+def _normal_quantile(p: float) -> float:
+    """Remembered: SciPy takes longer for it than all the rest of an interval does."""
+    return float(stats.norm.ppf(p))
+
+
 def _signs_only(differences: Vector) -> bool:
     return bool(np.isin(differences, (-1.0, 0.0, 1.0)).all())
 
@@ -300,7 +307,7 @@ def _difference_interval(d: Vector, level: float) -> Interval:
     if not _signs_only(d):
         return _t_interval(d, level, bounds)
     p, q = (wins + 1) / (n + 2), (losses + 1) / (n + 2)
-    half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
+    half = _normal_quantile((1 + level) / 2) * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
     return Interval(*mean_with_error(d), max(p - q - half, -1.0), min(p - q + half, 1.0))
 
 

@@ -17,19 +17,23 @@ BACKENDS = ("transformers", "vllm")
 
 #: Parts of the configuration that may change between two starts of one run.
 FREE_TO_CHANGE = (
-    *("budget", "workers", "name", "selection.finalists", "selection.chosen", "selection.front"),
-    *("evaluation.outcomes", "evaluation.offload_folder", "evaluation.sandbox"),
+    *("budget", "workers", "name", "tracker", "selection.finalists", "selection.chosen", "selection.front"),
+    *("evaluation.outcomes", "evaluation.offload_folder", "evaluation.sandbox", "models.shape"),
 )
 
 
 @dataclass(frozen=True)
 class Models:
-    """Base, experts, the type of the merged model, and whose tokens it has where tokenizers differ."""
+    """Base, experts, the type of the merged model, and whose tokens it has where tokenizers differ.
+
+    `shape`: the configuration of the base as its config.json has it, for `evomerge plan` where its files are not here.
+    """
 
     base: str
     experts: Mapping[str, str]
     dtype: str = "bfloat16"
     vocabulary: str = "same"
+    shape: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,14 @@ class Workers:
 
 
 @dataclass(frozen=True)
+class TrackerChoice:
+    """Who else is told the numbers of the search, with its own options. See `conf/tracker/`."""
+
+    name: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class SearchConfig:
     """All of one search. See `conf/config.yaml` for the meaning of each key."""
 
@@ -134,6 +146,7 @@ class SearchConfig:
     selection: Selection
     racing: Racing
     objectives: Mapping[str, Mapping[str, float | None]]
+    tracker: TrackerChoice = TrackerChoice("none", {})  # runs that began before there were any have none
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "SearchConfig":
@@ -141,7 +154,7 @@ class SearchConfig:
         names = [f.name for f in fields(cls)]
         refuse_unknown(data, names, "configuration")
         for name in names:
-            if name not in data:
+            if name not in data and name != "tracker":
                 raise UsageError(f"configuration: key {name!r} is missing")
         config = cls(
             name=str(data["name"]),
@@ -160,6 +173,7 @@ class SearchConfig:
             selection=_section(Selection, data, "selection"),
             racing=_racing(_mapping(data["racing"], "racing")),
             objectives=_objectives(_mapping(data["objectives"], "objectives"), data["tasks"]),
+            tracker=_section(TrackerChoice, {"tracker": {"name": "none", "options": {}}, **data}, "tracker"),
         )
         config._check()
         return config
@@ -190,6 +204,9 @@ class SearchConfig:
         whole(self.selection.front, "selection.front", least=0)
         if self.baselines.random != "equal":
             whole(self.baselines.random, "baselines.random (or equal)", least=0)
+        if self.models.shape is not None and not isinstance(self.models.shape.get("model_type"), str):
+            raise UsageError("models.shape: write the keys of the base's config.json, model_type among them")
+        _mapping(self.tracker.options, "tracker.options")
         if not isinstance(self.evaluation.allow_code_execution, bool):
             raise UsageError("evaluation.allow_code_execution: write true or false")
         for weight in self.baselines.grid:

@@ -7,6 +7,12 @@
     recipes/<n>.yaml the recipe of each front member, best/recipe.yaml the best one's
     surrogates.json  quadratics fitted to the search scores, from which a front for any preference is read
     report.json      scores, intervals and paired tests on the report split
+    status.json      how far a running search is, for scripts
+    log.txt          every line of the search with its time
+    study.log        the Optuna mirror, for optuna-dashboard
+    tracker.json     under which id a tracker knows the run
+    about.json       what readers need besides: tensor names, items with their texts, advice
+    report.html      the page that shows it all
 
 This file knows nothing about how a search goes on.
 """
@@ -72,6 +78,36 @@ class RunDirectory:
         """The quadratic surrogates of the scores."""
         return self.path / "surrogates.json"
 
+    @property
+    def status(self) -> Path:
+        """How far the search is, for scripts."""
+        return self.path / "status.json"
+
+    @property
+    def log(self) -> Path:
+        """Every line of the search with its time."""
+        return self.path / "log.txt"
+
+    @property
+    def mirror(self) -> Path:
+        """The Optuna study, for optuna-dashboard."""
+        return self.path / "study.log"
+
+    @property
+    def tracker(self) -> Path:
+        """Under which id a tracker knows the run, and how far it has been told."""
+        return self.path / "tracker.json"
+
+    @property
+    def about(self) -> Path:
+        """What readers of the run need besides ledger and configuration."""
+        return self.path / "about.json"
+
+    @property
+    def page(self) -> Path:
+        """The page that shows the run."""
+        return self.path / "report.html"
+
     def recipe(self, number: int) -> Path:
         """The recipe of a trial."""
         return self.path / "recipes" / f"{number}.yaml"
@@ -91,8 +127,8 @@ class RunDirectory:
                 if key is not None:
                     was, now = value_at_key(old, key), value_at_key(config, key)
                     raise UsageError(
-                        f"{self.path}: this run was started with {key}={was}, now it is {now}; give another run "
-                        "directory (hydra.run.dir=...), or fork_from=RUN to take over its outcomes"
+                        f"{self.path}: this run was started with {key}={was}, now it is {now}; give another name=... "
+                        "or hydra.run.dir=..., and fork_from=RUN to take over its outcomes"
                     )
             write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False))
         except (OSError, yaml.YAMLError) as error:
@@ -100,11 +136,15 @@ class RunDirectory:
 
     def read(self) -> Record:
         """Read the ledger of a run; `UsageError` if there is none."""
+        return Record.of(self.read_events())
+
+    def read_events(self) -> list[dict[str, Any]]:
+        """Read the events of a run's ledger; `UsageError` if there is none."""
         try:
             events, _ = read_events(self.ledger)
         except OSError:
             raise UsageError(f"{self.path}: no run here (ledger.jsonl is missing)") from None
-        return Record.of(events)
+        return events
 
     def read_config(self) -> dict[str, Any]:
         """Read the configuration that the run was started with."""
@@ -133,6 +173,12 @@ class RunDirectory:
             write_text(path, json.dumps(data, indent=1) + "\n")
         except OSError as error:
             raise WorkError(f"{path}: cannot be written: {_reason(error)}") from None
+
+
+def outcomes_of(directory: RunDirectory, data: Mapping[str, Any]) -> Path:
+    """Return where a run keeps its outcomes: its own directory, or a folder that it shares with others."""
+    shared = data.get("evaluation", {}).get("outcomes")
+    return directory.outcomes if shared is None else Path(shared)
 
 
 def write_text(path: Path, text: str) -> None:

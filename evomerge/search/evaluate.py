@@ -28,8 +28,8 @@ from evomerge.reporting.statistics import Interval, mean_interval
 from evomerge.reporting.tables import are_shares, print_table
 from evomerge.search.columns import RATES, interval_text, legend, rates
 from evomerge.search.config import Evaluation
+from evomerge.search.opening import pick_items
 from evomerge.search.scorer import load_backend, load_chat, load_scorer, pick_device, start_sandbox
-from evomerge.search.start import pick_items
 
 # 2: metric, aggregate, tokens, seconds, and rates of looping and misshapen answers.
 EVALUATION_VERSION = 2
@@ -38,7 +38,7 @@ EVALUATION_VERSION = 2
 def evaluate(
     model: str,
     *,
-    tasks: Sequence[str],
+    tasks: Sequence[str] | Mapping[str, Mapping[str, Any]],
     split: Split,
     limit: int | None,
     changes: Mapping[str, Any],
@@ -49,7 +49,7 @@ def evaluate(
 
     Args:
         model: a directory, `org/name@revision`, `zoo:name`, or the path of a recipe (.yaml).
-        tasks: names of tasks in `conf/tasks`, or paths of task YAML files.
+        tasks: names of tasks in `conf/tasks`, or paths of task YAML files; or the tasks of a search, name -> keys.
         split: search, selection or report.
         limit: score only the first so many items, in the order of the data file, as lm-eval's `--limit`.
         changes: keys of `TaskSpec` that are to be so in every task.
@@ -65,7 +65,8 @@ def evaluate(
     else:
         pool = ModelPool.open(recipe.base, recipe.experts, vocabulary=recipe.vocabulary)
         check(recipe, pool.layout)
-    configured = {name: {**keys, **changes} for task in tasks for name, keys in find_task_config(task).items()}
+    named = tasks if isinstance(tasks, Mapping) else {k: v for task in tasks for k, v in find_task_config(task).items()}
+    configured = {name: {**keys, **changes} for name, keys in named.items()}
     loaded = load_tasks(configured, data=data, chat=load_chat(configured, path if recipe is None else pool))
     items = pick_items(loaded, split, limit, in_file_order=True)  # so that --limit means what it means to lm-eval
     start_sandbox(loaded.values(), evaluation)

@@ -7,6 +7,7 @@ about what the events mean beyond the first one, which carries the version of th
 import fcntl
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,9 @@ class Ledger:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
             raise WorkError(f"{path}: cannot be written: {error.strerror}") from None
-        try:
-            # Advisory, and let go by the kernel when the process dies; where a file system has no locks we do without.
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(self._file):
             os.close(self._file)
-            raise UsageError(f"{path.parent}: another process is searching in this run directory") from None
-        except OSError:
-            pass
+            raise UsageError(f"{path.parent}: another process is searching in this run directory")
         self.events, good = read_events(path)
         if good < path.stat().st_size:
             os.ftruncate(self._file, good)
@@ -59,8 +55,42 @@ class Ledger:
         self.events.append(event)
 
     def close(self) -> None:
-        """Close the file and let go of the lock."""
-        os.close(self._file)
+        """Close the file and let go of the lock; nothing happens the second time."""
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+
+def is_open(path: Path) -> bool:
+    """Say whether a process has a ledger open for appending; where the file system has no locks: no."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
+def _lock(file: int) -> bool:
+    """Lock a file for this process until it is closed; False if another process has it.
+
+    Advisory, and let go by the kernel when the process dies; where a file system has no locks we do without. A reader
+    that asks `is_open` holds it for an instant, so it is tried for a second.
+    """
+    end = time.monotonic() + 1.0
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        except OSError:
+            return True
+        else:
+            return True
 
 
 def read_events(path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -17,6 +17,7 @@ from evomerge.evaluation.types import Split
 from evomerge.optimizers import create
 from evomerge.optimizers.base import Failure, Optimizer, Problem, Proposal
 from evomerge.recipes import Recipe, SearchSpace
+from evomerge.reporting.versions import versions
 from evomerge.search.baselines import Baseline
 from evomerge.search.config import SearchConfig
 from evomerge.search.finalists import finalists, reported
@@ -24,6 +25,7 @@ from evomerge.search.ledger import LEDGER_VERSION, Ledger
 from evomerge.search.racing import Race, Rule, references
 from evomerge.search.record import Record, Trial
 from evomerge.search.results import objectives
+from evomerge.search.scales import doubtful_scales
 from evomerge.search.track import ItemIds, Track
 from evomerge.search.workers import Job, Scored, WorkerPool
 
@@ -50,7 +52,7 @@ class Search:
         facts: what must be the same whenever the run goes on (hashes of items and prompts, ...), as plain data.
         pool: started workers.
         ledger: the open ledger.
-        watch: called after every event with the record so far, for progress.
+        watch: called with the record so far, after every event and at the start of a run that goes on.
         say: is told what a person should know, a line at a time.
     """
 
@@ -70,7 +72,7 @@ class Search:
         self.config, self.stages, self.baselines, self.items = config, stages, baselines, items
         self.pool, self.ledger, self.watch, self.say = pool, ledger, watch, say
         self.record = Record.of(ledger.events)
-        begin = {"event": "begin", "version": LEDGER_VERSION, "evomerge": __version__, **facts}
+        begin = {"event": "begin", "version": LEDGER_VERSION, "evomerge": __version__, "versions": versions(), **facts}
         if self.record.begin is None:
             self._write(begin)
         else:
@@ -80,6 +82,7 @@ class Search:
                         f"{ledger.path.parent}: {key} changed since this run began (was "
                         f"{self.record.begin.get(key)}, is {value}); start a new run"
                     )
+            self.watch(self.record)
 
     def run(self) -> Record:
         """Run to the end of the budget and score the finalists on the selection split. Returns the record."""
@@ -91,6 +94,9 @@ class Search:
             failure = self.record.trials[number].failure
             if failure and baseline.kind != "random":
                 raise WorkError(f"baseline {baseline.name!r} could not be scored: {failure.message}")
+        for scale in doubtful_scales(self.record):
+            keep = f"'+objectives={{{scale.task}: {{weight: 0}}}}' keeps the task on the front and out of the mean"
+            self.say(f"advice: {scale}: give it more items, or {keep}")
         if self.config.racing.enabled:
             self._check_racing()
         for number in range(self.record.stage, len(self.stages)):

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from typing import Any
 
 from evomerge.evaluation.health import Health, health_of
-from evomerge.optimizers.map import Surrogates
 from evomerge.reporting import statistics
 from evomerge.reporting.statistics import Interval
 from evomerge.reporting.tables import are_shares, plain, print_table
@@ -25,7 +24,7 @@ from evomerge.search.columns import (
     score_columns,
 )
 from evomerge.search.fronts import front_data
-from evomerge.search.predicted import summary, summary_line
+from evomerge.search.predicted import Predictions, summary, summary_line
 from evomerge.search.record import Record, Trial
 from evomerge.search.results import anchors, best_expert, best_of, estimates, gain_row, selected, weights
 from evomerge.search.workers import Scored
@@ -37,11 +36,11 @@ Pairs = dict[str, tuple[list[float], list[float]]]
 
 
 def build_report(
-    record: Record, reported: Mapping[int, Scored], surrogates: Surrogates | None = None
+    record: Record, reported: Mapping[int, Scored], predicted: Predictions | None = None
 ) -> dict[str, Any]:
     """Return the report as plain data: one row a model, and the best found against its rivals on the same items.
 
-    `surrogates`: those fitted to the search scores, None where these were too few.
+    `predicted`: what the search scores say of others, None where they were too few.
     """
     ends, importance, worth = anchors(record), weights(record), estimates(record)
     found = selected(record)[0]
@@ -83,7 +82,7 @@ def build_report(
     first = next(iter(reported.values()))
     return {
         "version": REPORT_VERSION,
-        "surrogates": summary(surrogates),
+        "surrogates": summary(predicted),
         "opening": record.openings,
         "anchors": ends,
         "weights": importance,
@@ -121,7 +120,8 @@ def print_report(report: Mapping[str, Any]) -> None:
         f"\nScores on the report split ({sizes}) with 95 % intervals; it has been opened {report['opening']} time(s)."
     )
     print(
-        "These items took no part in the search or the selection. Normalised: 0 is the base, 1 each task's best expert."
+        "These items took no part in the search or the selection. "
+        "Normalised: the base's search score is 0, the best expert's 1."
     )
     print_table(header, rows)
     print(SEARCH_SAID)

@@ -81,7 +81,8 @@ def joined_interval(record: Record, trial: Trial, split: Split) -> Interval:
 
 def rank(record: Record, trials: Iterable[Trial], split: Split) -> list[Trial]:
     """Return trials by mean normalised score on `split`, those below a floor last, earlier first where equal."""
-    scales = objectives(record, "search")
+    trials = list(trials)
+    scales = objectives(record, "search") if trials else []  # there are none before base and experts have been scored
 
     def key(trial: Trial) -> tuple[float, float, int]:
         values = [trial.scores[split][scale.name].mean for scale in scales]

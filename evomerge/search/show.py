@@ -37,20 +37,25 @@ from evomerge.search.results import (
 
 
 def front_json(path: Path, prefer: Mapping[str, float]) -> dict[str, Any]:
-    """Return the front of a run as plain data, ordered by weighted normalised scores (equal weights by default)."""
+    """Return the front of a run as plain data, ordered by weighted normalised scores (equal weights by default).
+
+    `preferred` is the first where weights are given: what `evomerge export --prefer` writes.
+    """
     record = read_run(path)
-    best = selected(record)[:1]
+    best, members = selected(record)[:1], _ordered(record, prefer)
     return {
         "version": FRONT_VERSION,
         "best": best[0].number if best else None,
-        **front_data(record, _ordered(record, prefer)),
+        "preferred": members[0].number if prefer else None,
+        **front_data(record, members),
     }
 
 
-def front_table(path: Path, prefer: Mapping[str, float]) -> None:
+def front_table(path: Path, prefer: Mapping[str, float]) -> Trial:
     """Print the baselines and the front of a run, with what search scores are worth and what selection said.
 
-    `*` marks the best on the selection split. Of random points only the best is shown.
+    `*` marks the best on the selection split. Of random points only the best is shown. Returns the front's first, which
+    is what `evomerge export --prefer` writes for these weights.
     """
     record = read_run(path)
     best, members, worth = selected(record)[:1], _ordered(record, prefer), estimates(record)
@@ -73,6 +78,7 @@ def front_table(path: Path, prefer: Mapping[str, float]) -> None:
     print(SEARCH_SAID)
     for line in [*covered_lines(front_data(record, members)), *legend(header, rows)]:
         print(line)
+    return members[0]
 
 
 def _best_random(record: Record) -> list[Trial]:

@@ -89,7 +89,8 @@ def test_refused(task, words):
         ("task: x\ninclude: other.yaml", "is not a task file"),
     ],
 )
-def test_bad_task_files(tmp_path, yaml, words):
+def test_bad_task_files(tmp_path, yaml, words, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # datasets looks for files of a kind in the whole current directory
     (tmp_path / "x.yaml").write_text(yaml)
     with pytest.raises(UsageError, match=words):
         build(TaskSpec("t", str(tmp_path / "x.yaml")))

@@ -66,7 +66,7 @@ def test_a_genome_becomes_an_experiment(tmp_path, capsys):
     assert out.read_text().startswith("# @package _global_\n")
     assert yaml.safe_load(out.read_text())["name"] == "genome"
     told = capsys.readouterr()
-    assert told.out == ""
+    assert told.out.startswith("next: evomerge search ")
     assert "note: filter 'q_proj' is not carried over" in told.err
 
 

@@ -2,6 +2,7 @@ import errno
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +17,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.checkpoints import Checkpoint, file_sha256
 from evomerge.errors import CandidateError, UsageError, WorkError
-from evomerge.merging import METHODS, MergeEngine, export, stream
+from evomerge.merging import METHODS, ExportReport, MergeEngine, export, stream
+from evomerge.merging.export import RECIPE_KEY
 from evomerge.recipes import Recipe
-from tests.checkpoints.models import copy_of, tokenizer
+from tests.checkpoints.adapters import write_adapter
+from tests.checkpoints.models import copy_of, edit_json, tokenizer
 from tests.merging.recipes import pool_of, recipe_of
 
 Family = dict[str, Path]
+
+
+def a_card(report: ExportReport) -> dict[str, str]:
+    return {"README.md": "# A card\n"}
 
 
 def _nothing_left(out: Path) -> bool:
@@ -48,7 +55,7 @@ def test_the_bytes_do_not_depend_on_threads_or_place(
 ) -> None:
     recipe = recipe_of(family)
     reports = [
-        export(recipe, tmp_path / str(threads), threads=threads, max_shard_bytes=shard_bytes, card="# A card\n")
+        export(recipe, tmp_path / str(threads), threads=threads, max_shard_bytes=shard_bytes, describe=a_card)
         for threads in (1, 2, 3)
     ]
     assert reports[0].files == reports[1].files == reports[2].files
@@ -73,7 +80,7 @@ def test_shards_are_named_and_indexed_as_transformers_does(family: Family, tmp_p
 
 def test_what_lies_beside_the_weights(family: Family, tmp_path: Path) -> None:
     recipe = recipe_of(family, dtype="float32")
-    export(recipe, tmp_path / "out", card="# A card\n")
+    export(recipe, tmp_path / "out", describe=a_card)
     assert Recipe.load(tmp_path / "out" / "recipe.yaml") == recipe
     assert (tmp_path / "out" / "README.md").read_text() == "# A card\n"
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float32"
@@ -98,6 +105,82 @@ def test_the_tokenizer_may_come_from_an_expert(family: Family, tmp_path: Path) -
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == "another"
     with pytest.raises(UsageError, match="'law': no such expert; there are code, math, prose"):
         export(recipe, tmp_path / "other", tokenizer_from="law")
+
+
+def test_generation_and_end_of_text_are_those_of_the_tokenizer_s_source(family: Family, tmp_path: Path) -> None:
+    """A chat expert ends its turn with another token: a model with its tokenizer has to end there too."""
+    base, math = copy_of(family["base"], tmp_path / "base"), copy_of(family["math"], tmp_path / "math")
+    edit_json(base / "config.json", eos_token_id=95, bos_token_id=1, pad_token_id=None)
+    edit_json(base / "generation_config.json", eos_token_id=95, temperature=0.5, do_sample=True)
+    edit_json(math / "config.json", eos_token_id=7, bos_token_id=2, pad_token_id=7)
+    edit_json(math / "generation_config.json", eos_token_id=[7, 95])
+    recipe = recipe_of({**family, "base": base, "math": math})
+
+    def written(name: str, source: str | None) -> tuple[dict[str, Any], Path]:
+        report = export(recipe, tmp_path / name, tokenizer_from=source)
+        return json.loads((report.path / "config.json").read_text()), report.path / "generation_config.json"
+
+    config, generation = written("base's", None)
+    assert (config["eos_token_id"], config["bos_token_id"]) == (95, 1)
+    assert json.loads(generation.read_text())["temperature"] == 0.5
+    config, generation = written("math's", "math")
+    assert (config["eos_token_id"], config["bos_token_id"], config["pad_token_id"]) == (7, 2, 7)
+    assert json.loads(generation.read_text())["eos_token_id"] == [7, 95]
+    (math / "generation_config.json").unlink()
+    config, generation = written("math's, who has none", "math")
+    assert not generation.exists(), "the base's would end where the base ends"
+    assert AutoModelForCausalLM.from_pretrained(generation.parent).generation_config.eos_token_id == 7
+
+
+def test_an_adapter_without_settings_has_the_base_s(family: Family, tmp_path: Path) -> None:
+    write_adapter(family["base"], tmp_path / "lora")
+    tokenizer().save_pretrained(tmp_path / "lora")
+    recipe = Recipe("task_arithmetic", str(family["base"]), {"lora": str(tmp_path / "lora")}, {"weight": 1.0})
+    export(recipe, tmp_path / "out", tokenizer_from="lora")
+    assert (tmp_path / "out" / "generation_config.json").is_file()
+
+
+def test_every_shard_has_the_recipe(family: Family, tmp_path: Path) -> None:
+    recipe = recipe_of(family)
+    export(recipe, tmp_path / "out", max_shard_bytes=20_000)
+    files = sorted((tmp_path / "out").glob("*.safetensors"))
+    assert len(files) > 2
+    for path in files:
+        with safe_open(path, "pt") as file:
+            assert Recipe.from_dict(json.loads(file.metadata()[RECIPE_KEY])) == recipe
+
+
+def test_texts_are_told_what_was_written(family: Family, tmp_path: Path) -> None:
+    told: list[ExportReport] = []
+
+    def describe(report: ExportReport) -> dict[str, str]:
+        told.append(report)
+        return {"README.md": report.fingerprint, "more.txt": "x"}
+
+    report = export(recipe_of(family), tmp_path / "out", describe=describe)
+    assert told[0].path == tmp_path / "out"
+    assert (report.path / "README.md").read_text() == report.fingerprint
+    assert report.files == {**told[0].files, **{n: file_sha256(report.path / n) for n in ("README.md", "more.txt")}}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "recipe.yaml"} <= told[0].files.keys()
+
+
+def test_texts_that_fail_leave_nothing(family: Family, tmp_path: Path) -> None:
+    def describe(report: ExportReport) -> dict[str, str]:
+        raise UsageError("no card")
+
+    with pytest.raises(UsageError, match="no card"):
+        export(recipe_of(family), tmp_path / "out", describe=describe)
+    assert _nothing_left(tmp_path / "out")
+
+
+def test_a_disk_without_room_is_seen_before_anything_is_built(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(WorkError, match=r"weights take 0\.\d MB, and 0\.0 MB are free; nothing was left"):
+        export(recipe_of(family), tmp_path / "out")
+    assert _nothing_left(tmp_path / "out")
 
 
 def test_tied_embeddings(tied: Family, tmp_path: Path) -> None:
@@ -182,6 +265,7 @@ def test_a_killed_export_leaves_no_model_under_the_final_name(family: Family, tm
     assert list(tmp_path.glob(".out.*/model-00002*"))
     assert not (tmp_path / "out").exists()
     export(recipe_of(family), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "recipe.yaml"], "what the kill left is gone"
 
 
 def test_what_reads_back_differently_is_not_published(family: Family, tmp_path: Path, monkeypatch: Any) -> None:

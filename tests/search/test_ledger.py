@@ -1,13 +1,15 @@
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from evomerge.errors import UsageError, WorkError
 from evomerge.search.directory import RunDirectory
-from evomerge.search.ledger import LEDGER_VERSION, Ledger, check_version, read_events
+from evomerge.search.ledger import LEDGER_VERSION, Ledger, check_version, is_open, read_events
 from tests.search.runs import here
 
 BEGIN = {"event": "begin", "version": LEDGER_VERSION}
@@ -59,6 +61,19 @@ def test_a_ledger_that_is_not_there_or_just_begun_has_no_version_to_refuse(tmp_p
     check_version(tmp_path / "ledger.jsonl")
     (tmp_path / "ledger.jsonl").write_bytes(b'{"event":"be')
     check_version(tmp_path / "ledger.jsonl")
+
+
+def test_a_reader_who_asks_whether_it_is_open_is_in_nobodys_way(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    path.touch()
+    assert not is_open(path)
+    with path.open("rb") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)  # as `is_open` does, only longer
+        threading.Timer(0.3, lambda: fcntl.flock(reader, fcntl.LOCK_UN)).start()
+        ledger = Ledger(path)
+    assert is_open(path)
+    ledger.close()
+    assert not is_open(path)
 
 
 def test_a_second_process_is_refused(tmp_path):

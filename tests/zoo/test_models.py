@@ -1,9 +1,11 @@
 """The shipped models: real transformers directories, one tokenizer, small, and able to read any text."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -32,6 +34,14 @@ def test_model_is_bfloat16_small_and_finite(name: str) -> None:
 def test_models_share_their_tokenizer_and_config() -> None:
     for file in ("tokenizer.json", "tokenizer_config.json", "config.json", "generation_config.json"):
         assert len({(model_path(name) / file).read_bytes() for name in MODELS}) == 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_names_the_licence_of_the_project(name: str) -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    card = ModelCard.load(model_path(name) / "README.md")
+    assert card.data.license == project["license"].lower()
+    assert f"# zoo:{name}\n" in card.text
 
 
 @settings(max_examples=300, deadline=None)

@@ -65,6 +65,10 @@ class OutcomeStore:
         """
         return self._model(key).responses.get((generation, prompt_hash))
 
+    def of_model(self, key: str) -> list[Outcome]:
+        """Return all outcomes of a model, under whatever settings they were made."""
+        return list(self._model(key).outcomes.values())
+
     def add(self, key: str, generation: str, scoring: str, outcomes: Sequence[Outcome]) -> None:
         """Write a block of outcomes, all or nothing, and wait until it is on disk.
 

@@ -1,24 +1,22 @@
-"""Saved surrogates: from the scores of a search, a front for any preference, without a new evaluation.
+"""Saved surrogates: what any point of the space would score, from the scores of a search.
 
 `fit_surrogates` takes the record of any optimizer; `Surrogates` is plain data (JSON) that answers what a point would
-score, with intervals, and where the best points lie. It never looks outside the box of the points it was fitted to, nor
-where its own error is larger than at any of them. This file knows nothing about runs or recipes.
+score, with intervals, and how far it may be believed: not outside the box of the points it was fitted to, nor where its
+own error is larger than at any of them. Where the best points lie is the business of `amortised.py`. This file knows
+nothing about runs or recipes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from evomerge.errors import UsageError, nearest, refuse_unknown
+from evomerge.errors import UsageError, nearest
 from evomerge.optimizers.base import Objective
 from evomerge.optimizers.map import forms, warp
-from evomerge.optimizers.map.candidates import pareto, predicted_front
-from evomerge.optimizers.map.goals import FrontGoal, SingleGoal, shortfalls
 from evomerge.optimizers.map.surrogate import Diagnostics, Surrogate, as_plain, choose
-from evomerge.optimizers.scalarization import weighted_sum
 from evomerge.recipes import Dimension
 
 Array = npt.NDArray[np.float64]
@@ -26,16 +24,6 @@ Array = npt.NDArray[np.float64]
 SURROGATES_VERSION = 1
 #: Fewer points than this say nothing about a quadratic.
 MIN_POINTS = 4
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """A point of a predicted front: its vector, and for each objective the score with a 95 % interval."""
-
-    vector: tuple[float, ...]
-    values: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
 
 
 class Surrogates:
@@ -128,56 +116,6 @@ class Surrogates:
         """Return the corners of the sampled box, each (d,)."""
         return self.points.min(axis=0), self.points.max(axis=0)
 
-    def front(self, n: int = 20, preference: Mapping[str, float] | None = None, *, seed: int = 0) -> list[Predicted]:
-        """Return up to `n` predicted front points, spread by their share of the hypervolume, the most telling first.
-
-        Args:
-            n: how many.
-            preference: objective -> weight; unnamed ones weigh nothing and are left out of the front. None: as the
-                objectives say.
-            seed: of NSGA-III, which finds them.
-
-        Raises `UsageError` for an unknown objective, a negative weight, or none above 0.
-        """
-        weights = self._weights(preference)
-        pool = predicted_front(self, weights=weights, seed=seed, generations=60)
-        means = self.means(pool)
-        kept = np.flatnonzero(np.array(weights) > 0)
-        feasible = shortfalls(self.objectives, means) <= 0.0
-        if feasible.any():
-            pool, means = pool[feasible], means[feasible]
-        first = pareto(means[:, kept])
-        pool, means = pool[first], means[first]
-        utilities = FrontGoal(self.objectives, np.vstack([self.values, means]), weights).utilities(means)
-        chosen: list[int] = []
-        best = np.full(utilities.shape[1], utilities.min() - 1e-12)
-        while len(chosen) < min(n, len(pool)):
-            added = np.maximum(utilities - best, 0.0).mean(axis=1)
-            added[chosen] = -1.0
-            chosen.append(int(np.argmax(added)))
-            best = np.maximum(best, utilities[chosen[-1]])
-        return self._predicted(pool[chosen])
-
-    def best(self, preference: Mapping[str, float] | None = None, *, seed: int = 0) -> Predicted:
-        """Return the point with the largest predicted weighted mean of normalised scores; arguments as in `front`.
-
-        A point that misses a floor comes after all that do not.
-        """
-        weights = self._weights(preference)
-        weighed = [replace(o, weight=w) for o, w in zip(self.objectives, weights, strict=True)]
-        goal, rng = SingleGoal(weighed, weighted_sum), np.random.default_rng(seed)
-        lower, upper = self.box()
-        pool = np.vstack([predicted_front(self, weights=weights, seed=seed, generations=40), self.points])
-        for width in (0.1, 0.05, 0.02, 0.01, 0.004, 0.002, 0.001):
-            means = self.means(pool)
-            utility = goal.utilities(means)[:, 0]
-            short = shortfalls(self.objectives, means)
-            top = pool[np.lexsort([-utility, short])[:8]]
-            moved = np.repeat(top, 24, axis=0) + width * rng.standard_normal((24 * len(top), top.shape[1]))
-            moved = np.clip(moved, lower, upper)
-            pool = np.vstack([top, moved[self.strain(moved) <= 1.0]])
-        return self._predicted(top[:1])[0]
-
     def to_dict(self) -> dict[str, Any]:
         """Return the surrogates as JSON data."""
         return {
@@ -246,21 +184,6 @@ class Surrogates:
             coefficients=data["coefficients"],
             models=models,
         )
-
-    def _weights(self, preference: Mapping[str, float] | None) -> list[float]:
-        if preference is None:
-            weights = [o.weight for o in self.objectives]
-        else:
-            refuse_unknown(preference, [o.name for o in self.objectives], "preference")
-            weights = [float(preference.get(o.name, 0.0)) for o in self.objectives]
-        if min(weights) < 0 or max(weights) <= 0:
-            raise UsageError(f"preference: weights {weights} must not be negative, and one must be above 0")
-        return weights
-
-    def _predicted(self, vectors: Array) -> list[Predicted]:
-        mean, low, high = self.predict(vectors)
-        rows = zip(vectors.tolist(), mean.tolist(), low.tolist(), high.tolist(), strict=True)
-        return [Predicted(*(tuple(part) for part in row)) for row in rows]
 
 
 def fit_surrogates(

@@ -1,7 +1,6 @@
-"""Surrogates: what they recover, refuse and keep; fronts read from them."""
+"""Surrogates: what they recover, refuse and keep."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ from scipy.stats import qmc
 
 from evomerge.errors import UsageError
 from evomerge.optimizers import Objective, Surrogates, fit_surrogates
-from evomerge.recipes import Dimension
 from tests.optimizers.map.landscapes import HIGH, cliff, goals, logit_quadratic, starting_points, weights
 
 MANY = 10**9  # items: no noise
@@ -113,7 +111,6 @@ def test_json_there_and_back():
     assert all(np.array_equal(a, b) for a, b in zip(loaded.predict(at), found.predict(at), strict=True))
     assert loaded.to_dict() == found.to_dict()
     assert loaded.diagnostics == found.diagnostics
-    assert loaded.front(5) == found.front(5)
     assert {"r2", "tau", "error", "trusted"} <= set(data["objectives"][0]["diagnostics"])
 
 
@@ -123,78 +120,8 @@ def test_other_data_are_refused(data):
         Surrogates.from_dict(data)
 
 
-def test_the_front_of_known_surrogates_is_the_true_one():
-    """Two tasks with round peaks: the front is the line between them."""
-    peaks = np.array([[0.2, 0.2], [0.8, 0.6]])
-
-    def truth(u):
-        return np.stack([1 / (1 + np.exp(-1 + 6 * ((u - peak) ** 2).sum(axis=1))) for peak in peaks], axis=1)
-
-    points = np.vstack([sample(30, 2), [[0, 0], [0, 1], [1, 0], [1, 1]]])
-    tasks = [Objective("a", 0.1, 0.8), Objective("b", 0.1, 0.8)]
-    found = fit_surrogates(weights(2), tasks, points, truth(points), np.full((34, 2), MANY))
-    front = found.front(20)
-    vectors = np.array([p.vector for p in front])
-    along = (vectors - peaks[0]) @ (peaks[1] - peaks[0]) / ((peaks[1] - peaks[0]) ** 2).sum()
-    away = np.linalg.norm(vectors - peaks[0] - along[:, None] * (peaks[1] - peaks[0]), axis=1)
-    assert len(front) == 20
-    assert away.max() < 0.06
-    assert along.min() < 0.2
-    assert along.max() > 0.8
-    assert all(low <= value <= high for p in front for low, value, high in zip(p.low, p.values, p.high, strict=True))
-    ends = [found.best({"a": 1.0}), found.best({"b": 2.0}), found.best({"a": 1, "b": 1})]
-    for point, expected in zip(ends, [*peaks, peaks.mean(axis=0)], strict=True):
-        assert point.vector == pytest.approx(expected, abs=0.02)
-
-
-def test_floors_bind_the_best_and_the_front():
-    found = fitted(logit_quadratic(0))
-    free = found.best({"t0": 1.0})
-    low = free.values[1]
-    tasks = [found.objectives[0], replace(found.objectives[1], floor=low + 0.1), found.objectives[2]]
-    points, values = found.points, found.values
-    bound = fit_surrogates(weights(), tasks, points, values, np.full(values.shape, MANY))
-    best = bound.best({"t0": 1.0})
-    assert best.values[1] >= low + 0.099
-    assert best.values[0] < free.values[0]
-    assert all(point.values[1] >= low + 0.099 for point in bound.front(10))
-
-
-def test_nothing_is_extrapolated():
-    points = 0.3 + 0.3 * sample(30, 3)
-    values = 0.2 + 0.2 * points  # rises towards the corner of the cube
-    found = fit_surrogates(weights(), [Objective(f"t{j}") for j in range(3)], points, values, np.full((30, 3), 64))
-    best, front = found.best(), found.front(10)
-    for point in [best, *front]:
-        assert np.all(np.array(point.vector) <= points.max(axis=0) + 1e-12)
-        assert found.strain(np.array([point.vector]))[0] <= 1.0 + 1e-9
-
-
-@pytest.mark.parametrize("preference", [{"x": 1.0}, {"t0": -1.0}, {"t0": 0.0}])
-def test_preferences_that_make_no_sense(preference):
-    with pytest.raises(UsageError, match="preference"):
-        fitted(n=20).best(preference)
-
-
 def test_too_few_points_and_unknown_names_are_refused():
     with pytest.raises(UsageError, match="too few"):
         fit_surrogates(weights(), [Objective("a")], sample(2, 3), [[0.1], [0.2]], [[8], [8]])
     with pytest.raises(UsageError, match="did you mean 'diagonal'"):
         fitted(n=20, form="diagnal")
-
-
-def test_choices_and_other_numbers_are_learnt_as_effects_of_their_own():
-    space = [
-        Dimension("method", "method", choices=("a", "b")),
-        *weights(1),
-        Dimension("drop_rate.e0", "drop_rate", "e0"),
-    ]
-
-    def truth(u):
-        return (0.4 + 0.2 * (u[:, 0] >= 0.5) - (u[:, 1] - 0.4) ** 2 - 0.3 * (u[:, 2] - 0.7) ** 2)[:, None]
-
-    points = sample(32, 3)
-    found = fit_surrogates(space, [Objective("a")], points, truth(points), np.full((32, 1), MANY))
-    best = found.best()
-    assert best.vector[0] >= 0.5
-    assert best.vector[1:] == pytest.approx((0.4, 0.7), abs=0.08)
