@@ -8,7 +8,7 @@ import time
 import pytest
 from pyarrow import parquet
 
-from tests.search.runs import command, environment, ledger, search, search_arguments
+from tests.search.runs import command, environment, here, ledger, search, search_arguments
 
 OVERRIDES = (
     "optimizer=cmaes",
@@ -72,14 +72,14 @@ def test_ten_kills_at_random_moments_leave_no_trace(undisturbed, tmp_path):
 
 def test_a_finished_run_starts_again_without_scoring_anything(undisturbed):
     before = ledger(undisturbed)
-    done = search(undisturbed, *OVERRIDES)
+    done = here(*search_arguments(undisturbed, *OVERRIDES))
     assert done.returncode == 0, done.stderr
     assert ledger(undisturbed) == before
 
 
 def test_a_fork_takes_over_outcomes_instead_of_scoring_again(undisturbed, tmp_path):
     run = tmp_path / "fork"
-    done = search(run, "optimizer=sobol", "budget.candidates=2", f"fork_from={undisturbed}")
+    done = here(*search_arguments(run, "optimizer=sobol", "budget.candidates=2", f"fork_from={undisturbed}"))
     assert done.returncode == 0, done.stderr
     first = min(event["number"] for event in ledger(run) if event.get("kind") == "candidate")
     scored = [event for event in ledger(undisturbed) if event["event"] in ("ask", "tell")]
@@ -93,7 +93,7 @@ def test_a_fork_takes_over_outcomes_instead_of_scoring_again(undisturbed, tmp_pa
 
 def test_another_configuration_is_refused_and_named(undisturbed):
     before = ledger(undisturbed)
-    done = search(undisturbed, *OVERRIDES, "space.parameters.weight.high=2.0")
+    done = here(*search_arguments(undisturbed, *OVERRIDES, "space.parameters.weight.high=2.0"))
     assert done.returncode == 2
     assert "space.parameters.weight.high=1.5, now it is 2.0" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -105,7 +105,7 @@ def test_runs_that_share_a_folder_share_outcomes(tmp_path):
     options = ("optimizer=sobol", "budget.candidates=2", f"evaluation.outcomes={tmp_path / 'shared'}")
     tells, answers = [], []
     for name in ("first", "second"):
-        done = search(tmp_path / name, *options)
+        done = here(*search_arguments(tmp_path / name, *options))
         assert done.returncode == 0, done.stderr
         assert not (tmp_path / name / "outcomes").exists()
         tells.append([event["scores"] for event in ledger(tmp_path / name) if event["event"] == "tell"])
