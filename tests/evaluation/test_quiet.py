@@ -38,6 +38,8 @@ def test_random_states_are_put_back_after_an_error():
 
 def test_noise_is_off_inside_and_on_after(capsys, caplog):
     logger = logging.getLogger("lm_eval.somewhere")
+    datasets.enable_progress_bars()  # another test may have run a command, which silences the libraries for good
+    caplog.set_level(logging.WARNING, "lm_eval")
     with undisturbed():
         logger.warning("inside")
         warnings.warn("inside", stacklevel=1)

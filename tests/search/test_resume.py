@@ -12,7 +12,7 @@ from tests.search.runs import command, environment, here, ledger, search, search
 
 OVERRIDES = (
     "optimizer=cmaes",
-    "budget.candidates=9",
+    "budget.candidates=6",
     "seed=5",
     "racing.enabled=true",
     "racing.first=2",

@@ -15,6 +15,7 @@ from evomerge.zoo.problems.arithmetic import Sheet
 from evomerge.zoo.problems.files import SIZES, write_items
 
 
+@pytest.mark.slow
 def test_written_files_are_the_shipped_ones(tmp_path: Path) -> None:
     write_items(tmp_path)
     for task in TASKS:
@@ -22,6 +23,7 @@ def test_written_files_are_the_shipped_ones(tmp_path: Path) -> None:
             assert (tmp_path / task / f"{split}.jsonl").read_bytes() == items_path(task, split).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_no_scored_key_comes_up_twice_or_in_training(task: str) -> None:
     # The shipped files are `distinct` of each split (test above), so these are their keys.
@@ -75,6 +77,7 @@ def test_keys_of_sums_and_products_ignore_the_order() -> None:
     assert sheet.mul(sheet.add(a, b), c).form != sheet.add(a, sheet.mul(b, c)).form
 
 
+@pytest.mark.slow
 def test_every_shipped_function_passes_its_asserts_and_a_broken_one_fails() -> None:
     items = read_rows(items_path("code", "report"))
     good = [Program(item["code"], "\n".join(item["test_list"])) for item in items]
