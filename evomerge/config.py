@@ -55,6 +55,8 @@ def explain_override(error: Exception) -> str:
         # of a mapping (`items={serch: 4}`) the cause says which of its keys is unknown
         inner = re.search(r"full_key: (\S+)", str(error.__cause__))
         key = inner[1] if inner else match[1]
+        if key.startswith("hydra.launcher."):
+            return f"{key}: no such key; what else sbatch has: +hydra.launcher.additional_parameters.NAME=VALUE"
         empty = [section for section in EMPTY if f"{key}.".startswith(f"{section}.")]
         if empty:
             return f"configuration: {empty[0]} is empty unless you fill it; write '+{match[1]}=...', with a plus"
@@ -62,6 +64,9 @@ def explain_override(error: Exception) -> str:
     if match := re.search(r"Could not delete from config. '([^']+)' does not exist", text):
         return f"~{match[1]}: there is no such key; {_nearest_key(match[1])}"
     if match := re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", text):
+        if match[1] == "hydra/launcher":
+            hint = nearest(match[2], re.findall(r"^\t(\w+)$", text, re.MULTILINE))
+            return f"hydra/launcher={match[2]}: no such launcher here; {hint} (Slurm: pip install 'evomerge[cluster]')"
         group = conf_dir() / match[1]
         options = [path.stem for path in group.glob("*.yaml")]
         return f"{match[1]}={match[2]}: there is no such file in {group}; {nearest(match[2], options)}"

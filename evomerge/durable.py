@@ -7,6 +7,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from evomerge.errors import SAFE, WorkError
+
 
 def append_line(file: int, line: bytes, *, sync: bool = True) -> None:
     """Write one line to a file opened for appending and, with `sync`, wait until it is on disk.
@@ -15,13 +17,18 @@ def append_line(file: int, line: bytes, *, sync: bool = True) -> None:
     """
     size = os.fstat(file).st_size
     try:
-        if os.write(file, line) != len(line):
-            raise OSError("no space left")
+        while line:  # a disk that is nearly full takes a part, and says why at the rest
+            line = line[os.write(file, line) :]
         if sync:
             os.fsync(file)
     except OSError:
         os.ftruncate(file, size)
         raise
+
+
+def unwritable(path: Path, error: OSError) -> WorkError:
+    """Return what to raise where a file or folder of a run cannot be written."""
+    return WorkError(f"{path}: cannot be written: {error.strerror or error}; {SAFE}")
 
 
 def sync_directory(path: Path) -> None:

@@ -5,7 +5,11 @@ standard error. This file knows nothing about who raises them.
 """
 
 import difflib
+import sys
 from collections.abc import Iterable
+
+#: What is so however a search ends.
+SAFE = "what was recorded is safe, the same command goes on from there"
 
 
 class EvomergeError(Exception):
@@ -43,3 +47,14 @@ def refuse_unknown(keys: Iterable[str], known: Iterable[str], where: str) -> Non
     for key in keys:
         if key not in known:
             raise UsageError(f"{where}: unknown key {key!r}; {nearest(str(key), known)}")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out: Python's own, a GPU's, or that of torch's CPU allocator.
+
+    Does not import torch: who has not, has none of its errors.
+    """
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

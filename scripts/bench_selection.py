@@ -121,7 +121,7 @@ def simulate(seed: int, *, way: str, tasks: int) -> tuple[World, Record, dict[in
         },
         float(rng.uniform(0.7, 2.0)),
     )
-    record = Record(begin={})
+    record = Record()
     abilities: dict[int, Array] = {}
     lucks: dict[int, dict[str, Array]] = {}
     width = math.hypot(1.0, world.hardness)
@@ -130,7 +130,8 @@ def simulate(seed: int, *, way: str, tasks: int) -> tuple[World, Record, dict[in
     def add(kind: str, ability: Array, luck: dict[str, Array]) -> Trial:
         number = len(record.trials)
         trial = Trial(number, kind, f"{kind} {number}", RECIPE, None)
-        record.trials[number], abilities[number], lucks[number] = trial, ability, luck
+        record.add(trial)
+        abilities[number], lucks[number] = ability, luck
         answers = world.answers("search", ability, luck)
         trial.scores["search"] = {task: task_score(right) for task, right in answers.items()}
         return trial

@@ -30,7 +30,8 @@ from evomerge.search.baselines import baselines
 from evomerge.search.config import SearchConfig
 from evomerge.search.opening import open_pool, open_spaces, pick_items
 from evomerge.search.scorer import load_chat, load_scorer, pick_device, start_sandbox
-from evomerge.search.workers import Job, Scorer
+from evomerge.search.workers.base import Job
+from evomerge.search.workers.building import ModelScorer
 
 #: One weight an expert, from 0 to 1.5.
 GLOBAL = {"granularity": "global", "own": [], "methods": ["dare_linear"]}
@@ -80,7 +81,7 @@ def main() -> None:
     start_sandbox(tasks.values(), config.evaluation)
     store = OutcomeStore(options.store)
     engine, evaluator = load_scorer(pool, tasks, config.evaluation, pick_device("auto"), store)
-    score = Scorer(engine, evaluator)
+    score = ModelScorer(engine, evaluator)
     start = time.monotonic()
 
     def outcomes(name: str, recipes: list[Recipe]) -> Iterator[tuple[str, np.ndarray]]:

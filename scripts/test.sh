@@ -10,4 +10,4 @@ export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARAL
 ruff check .
 ruff format --check .
 mypy
-pytest -n "$processors" "$@"
+pytest -n "$((processors + 1))" --dist loadfile "$@"  # one more, since some wait; what a file's tests share is made once

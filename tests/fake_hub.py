@@ -2,7 +2,8 @@
 
 It checks the head of a model card by the rules that the hub's documentation gives (`modelcard.md` and the list of
 licences in huggingface/hub-docs). The hub's own check is not public and may ask for more. Large files go through the
-LFS protocol, not through Xet.
+LFS protocol, not through Xet; files are given out whole, by this server itself. What it does not know it has not (404):
+so do the viewer of data sets and their exports.
 """
 
 import base64
@@ -14,8 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import parse_qs, unquote
 
 import pytest
 import yaml
@@ -27,16 +29,28 @@ LICENCES = {
     *("cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "gpl", "gpl-3.0", "agpl-3.0", "lgpl-3.0", "mpl-2.0"),
     *("llama2", "gemma", "unknown", "other"),
 }
+#: The last commit of every repository.
+HEAD = "0" * 40
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass
 class Repository:
-    """What the hub has of one model."""
+    """What the hub has of one model or data set.
+
+    `older`: commit -> the files that it had then.
+    """
 
     private: bool
     files: dict[str, bytes] = field(default_factory=dict)
     commits: list[str] = field(default_factory=list)
+    older: dict[str, dict[str, bytes]] = field(default_factory=dict)
+
+    def at(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
+        """The commit that a revision names, and its files."""
+        if revision in ("main", HEAD):
+            return HEAD, self.files
+        return (revision, self.older[revision]) if revision in self.older else None
 
 
 @dataclass
@@ -46,6 +60,9 @@ class Hub:
     url: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
+    data_sets: dict[str, Repository] = field(default_factory=dict)
+    #: files that were given out, as repository/path
+    given: list[str] = field(default_factory=list)
     #: status to answer commits with, in place of taking them
     refuse_commits: int | None = None
 
@@ -73,6 +90,18 @@ def metadata_errors(content: str) -> list[str]:
     return errors
 
 
+def entries(paths: list[str], files: dict[str, bytes]) -> list[dict[str, Any]]:
+    """What the hub says of files and folders, of those that there are."""
+    found: list[dict[str, Any]] = []
+    for path in paths:
+        if path in files:
+            oid = hashlib.sha1(files[path]).hexdigest()
+            found.append({"type": "file", "path": path, "size": len(files[path]), "oid": oid})
+        elif any(file.startswith(f"{path}/") for file in files):
+            found.append({"type": "directory", "path": path, "size": 0, "oid": "0" * 40})
+    return found
+
+
 class _Handler(BaseHTTPRequestHandler):
     hub: Hub
     protocol_version = "HTTP/1.1"
@@ -81,12 +110,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def answer(self, status: int, data: Any = None, **headers: str) -> None:
-        body = json.dumps(data or {}).encode()
+        body = json.dumps({} if data is None else data).encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
@@ -107,14 +137,60 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(401, {"error": "Invalid credentials in Authorization header"})
         if path == "/api/whoami-v2":
             return self.answer(200, {"type": "user", "name": "someone", "orgs": [{"name": "org"}]})
-        name = path.removeprefix("/api/models/")
-        repository = self.hub.repositories.get(name)
+        if match := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            return self.give(*match.groups())
+        if match := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(/.*)?)?", path):
+            return self.describe(*match.groups())
+        return self.answer(404, {"error": f"no such address: {path}"})
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def find(self, data_set: bool, name: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
+        """The commit and files of a repository at a revision; None if that is answered already."""
+        repository = (self.hub.data_sets if data_set else self.hub.repositories).get(name)
         if repository is None:
             return self.answer(404, {"error": "Repository not found"}, X_Error_Code="RepoNotFound")
-        siblings = [{"rfilename": file} for file in repository.files]
+        found = repository.at(revision)
+        if found is None:
+            return self.answer(404, {"error": "Revision not found"}, X_Error_Code="RevisionNotFound")
+        return found
+
+    def describe(self, kind: str, name: str, what: str | None, revision: str | None, under: str | None) -> None:
+        found = self.find(kind == "datasets", name, unquote(revision or "main"))
+        if found is None:
+            return None
+        commit, files = found
+        if what == "tree":
+            folder = unquote(under or "").strip("/")
+            inside = {path for path in files if path.startswith(f"{folder}/" if folder else "")}
+            folders = {str(parent) for path in inside for parent in PurePosixPath(path).parents} - {".", folder}
+            if "recursive=true" not in self.path.lower():
+                inside = {path for path in inside | folders if str(PurePosixPath(path).parent) == (folder or ".")}
+            return self.answer(200, entries(sorted(inside), files))
+        siblings = [{"rfilename": file, "size": len(data)} for file, data in files.items()]
         return self.answer(
-            200, {"id": name, "modelId": name, "sha": "0" * 40, "private": repository.private, "siblings": siblings}
+            200, {"id": name, "modelId": name, "sha": commit, "private": False, "siblings": siblings, "tags": []}
         )
+
+    def give(self, kind: str | None, name: str, revision: str, file: str) -> None:
+        found = self.find(kind is not None, name, unquote(revision))
+        if found is None:
+            return
+        commit, files = found
+        data = files.get(unquote(file))
+        if data is None:
+            self.answer(404, {"error": "Entry not found"}, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
+            return
+        first = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
+        self.send_response(206 if first else 200)
+        self.send_header("Content-Length", str(len(data) - first))
+        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        self.send_header("X-Repo-Commit", commit)
+        self.end_headers()
+        if self.command == "GET":
+            self.hub.given.append(f"{name}/{unquote(file)}")
+            self.wfile.write(data[first:])
 
     def do_POST(self) -> None:
         body, path = self.body(), self.path.split("?")[0]
@@ -123,6 +199,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(400 if errors else 200, {"errors": [{"message": e} for e in errors], "warnings": []})
         if not self.known():
             return self.answer(401, {"error": "Invalid credentials in Authorization header"})
+        if match := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/paths-info/([^/]+)", path):
+            kind, name, revision = match.groups()
+            found = self.find(kind == "datasets", name, unquote(revision))
+            asked = json.loads(body)["paths"] if body[:1] == b"{" else parse_qs(body.decode()).get("paths", [])
+            return None if found is None else self.answer(200, entries(asked, found[1]))
         if path == "/api/repos/create":
             asked = json.loads(body)
             name = f"{asked.get('organization') or 'someone'}/{asked['name']}"
@@ -179,6 +260,7 @@ def fake_hub() -> Iterator[Hub]:
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     hub.url = f"http://127.0.0.1:{server.server_port}"
+    server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

@@ -12,9 +12,24 @@ from contextlib import suppress
 from typing import Any
 
 from evomerge import __version__
-from evomerge.cli import completion, doctor, evaluate, export, front, import_, merge, overlap, plan, report, search, zoo
+from evomerge.cli import (
+    completion,
+    doctor,
+    evaluate,
+    export,
+    fetch,
+    front,
+    import_,
+    merge,
+    overlap,
+    plan,
+    report,
+    runs,
+    search,
+    zoo,
+)
 from evomerge.cli.termination import Terminated
-from evomerge.errors import EvomergeError, UsageError, nearest
+from evomerge.errors import SAFE, EvomergeError, UsageError, nearest
 
 DESCRIPTION = "Find the best way to merge fine-tuned language models."
 EPILOG = """A first search, on tiny models that ship with evomerge, and its model:
@@ -27,7 +42,22 @@ EPILOG = """A first search, on tiny models that ship with evomerge, and its mode
 """
 
 #: In the order of the help.
-COMMANDS = (search, plan, evaluate, merge, front, report, export, doctor, import_, overlap, zoo, completion)
+COMMANDS = (
+    search,
+    plan,
+    fetch,
+    evaluate,
+    merge,
+    front,
+    runs,
+    report,
+    export,
+    doctor,
+    import_,
+    overlap,
+    zoo,
+    completion,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,9 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EvomergeError as error:
         return _refuse(str(error), 1)
     except (KeyboardInterrupt, Terminated) as stop:
-        what, status = ("interrupted", 130) if isinstance(stop, KeyboardInterrupt) else ("ended by SIGTERM", 143)
-        safe = "; what was recorded is safe, the same command goes on from there" if words[:1] == ["search"] else ""
-        _refuse(what + safe, status)
+        what, status = ("interrupted", 130) if isinstance(stop, KeyboardInterrupt) else (str(stop), 128 + stop.came[0])
+        _refuse(what + (f"; {SAFE}" if words[:1] == ["search"] else ""), status)
         if arguments is None:  # the libraries take seconds to end, and a second Ctrl-C would show their tracebacks
             with suppress(OSError):
                 sys.stdout.flush()

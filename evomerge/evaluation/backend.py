@@ -31,7 +31,7 @@ from transformers import (
 
 from evomerge.checkpoints.offloaded import offloaded_tensors
 from evomerge.checkpoints.placement import DeviceMap, check_device_map, placement, spread
-from evomerge.errors import UsageError
+from evomerge.errors import UsageError, out_of_memory
 from evomerge.evaluation.batching import Batching, cut
 from evomerge.evaluation.decoding.decoder import Decoder, Decoding
 from evomerge.evaluation.decoding.memory import UnsuitableError
@@ -44,6 +44,9 @@ from evomerge.evaluation.types import MAX_GEN_TOKS, Likelihood, Response
 
 #: Steps between two looks at the tokens: looking makes a GPU wait.
 STEPS = {"cpu": 1, "cuda": 8}
+
+#: In how many parts a batch is answered that a process was killed at for want of memory.
+PARTS = 4
 
 #: Generation options that do not shape a greedy answer, or are dealt with elsewhere.
 HARMLESS = frozenset(
@@ -110,6 +113,9 @@ class TransformersBackend(InBatches, HFLM):  # type: ignore[misc]
         tokenizer: its tokenizer.
         batch_size: most prompts in a batch, or "auto"; the answers depend on it, by rounding.
         batching: the shape of batches, where it is known from an earlier start; overrides `batch_size`.
+
+    Attributes:
+        sparing: whether batches are answered in parts, since there was too little memory for them.
     """
 
     def __init__(
@@ -123,6 +129,7 @@ class TransformersBackend(InBatches, HFLM):  # type: ignore[misc]
         if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
             raise UsageError(f"batch_size {batch_size!r}: must be auto, or 1 or more")
         self._wanted, self._given = batch_size, batching
+        self.sparing = False
         with undisturbed():
             super().__init__(pretrained=model, tokenizer=tokenizer)
             self._device = placement(model).entry
@@ -170,25 +177,32 @@ class TransformersBackend(InBatches, HFLM):  # type: ignore[misc]
     def respond(self, requests: Sequence[Instance], prefix: str = "") -> Iterator[list[tuple[int, Response]]]:
         """Answer one batch; yields (index, response) pairs as they are done, and stops when it is closed.
 
-        A batch for which a GPU has too little memory after all is answered in halves.
+        A batch for which there is too little memory after all is answered in halves.
 
         Raises `UsageError` if the answers may be longer than the model's context.
         """
+        size = -(-len(requests) // (PARTS if self.sparing else 1))
+        for first in range(0, len(requests), size):
+            for found in self._fitting(requests[first : first + size], prefix):
+                yield [(first + place, response) for place, response in found]
+
+    def _fitting(self, requests: Sequence[Instance], prefix: str) -> Iterator[list[tuple[int, Response]]]:
+        """Answer one batch, in halves if it does not fit the memory."""
         done: set[int] = set()
         try:
             for found in self._respond(requests, prefix):
                 done |= {index for index, _ in found}
                 yield found
             return
-        except torch.OutOfMemoryError:
-            if len(requests) == 1:
+        except (RuntimeError, MemoryError) as error:
+            if len(requests) == 1 or not out_of_memory(error):
                 raise
         torch.cuda.empty_cache()
         left = [index for index in range(len(requests)) if index not in done]
         half = (len(left) + 1) // 2
         for indices in (left[:half], left[half:]):
             if indices:
-                for found in self.respond([requests[index] for index in indices], prefix):
+                for found in self._fitting([requests[index] for index in indices], prefix):
                     yield [(indices[place], response) for place, response in found]
 
     def _respond(self, requests: Sequence[Instance], prefix: str) -> Iterator[list[tuple[int, Response]]]:

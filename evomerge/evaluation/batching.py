@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import psutil
 import torch
 from transformers import PreTrainedModel
 
 from evomerge.checkpoints.placement import placement
+from evomerge.memory import available_memory
 
 #: Most rows of a batch where the user names no number: beyond it a step takes as much longer as it has more rows.
 MOST_ROWS = {"cpu": 256, "cuda": 512}
@@ -46,7 +46,7 @@ class Batching:
         config = model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        each = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
+        each = 2 * config.num_hidden_layers * heads * size * kept_bytes(model.dtype.itemsize, kind)
         tokens = int(free * CACHE_SHARE.get(kind, 0.25)) // each
         rows = MOST_ROWS.get(kind, 256) if batch_size == "auto" else int(batch_size)
         small = kind == "cpu" and sum(parameter.numel() for parameter in model.parameters()) <= SMALL
@@ -62,8 +62,13 @@ class Batching:
         return asdict(self)
 
 
+def kept_bytes(itemsize: int, kind: str) -> int:
+    """Return the bytes of each of the keys and values of a model whose numbers take `itemsize`."""
+    return max(4, itemsize) if kind == "cpu" else itemsize  # see `kept` in decoding/memory.py
+
+
 def _free(device: torch.device) -> int:
-    return int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
+    return int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory())
 
 
 def cut(indices: Sequence[int], sizes: Sequence[int], batching: Batching) -> list[list[int]]:

@@ -81,11 +81,11 @@ def _table(rows: Sequence[Mapping[str, Any]], where: str) -> datasets.Dataset:
         raise UsageError(f"{where}: a key has values of several kinds: {str(error).splitlines()[0]}") from None
 
 
-def zoo_dataset(zoo_task: str, **_: Any) -> datasets.DatasetDict:
-    """Read the items of a zoo task that ship with evomerge."""
+def zoo_dataset(zoo_task: str, data_files: Files | None = None, **_: Any) -> datasets.DatasetDict:
+    """Read the items of a zoo task that ship with evomerge, or local files."""
     from evomerge.zoo import SPLITS, items_path
 
-    return local_dataset({split: str(items_path(zoo_task, split)) for split in SPLITS})
+    return local_dataset(data_files or {split: str(items_path(zoo_task, split)) for split in SPLITS})
 
 
 def mbpp_dataset(data_files: Files | None = None, **_: Any) -> datasets.DatasetDict:

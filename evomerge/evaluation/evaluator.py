@@ -81,7 +81,8 @@ class Evaluator:
 
         See `outcomes` for the arguments.
         """
-        found = {outcome.item: outcome for part in self.outcomes(task_name, items, key) for outcome in part}
+        with undisturbed():
+            found = {outcome.item: outcome for part in self.outcomes(task_name, items, key) for outcome in part}
         return [found[item] for item in items]
 
     def outcomes(self, task_name: str, items: Sequence[str], key: str) -> Iterator[list[Outcome]]:

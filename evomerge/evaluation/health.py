@@ -104,6 +104,10 @@ def is_looping(answer: str) -> bool:
     least = max(LOOP_LENGTH, LOOP_SHARE * length)
     if length < least:
         return False
+    # a loop of period p repeats two thirds of itself p further on, or more: most answers are sound, and told so at once
+    start = text[: math.ceil(least * (LOOP_TIMES - 1) / LOOP_TIMES)]
+    if text.find(start, 1, longest + len(start)) < 0:
+        return False
     agree = [0] * (longest + 1)  # agree[p]: how many characters of the reversed text equal those p further on
     left = right = 0
     for period in range(1, longest + 1):

@@ -9,7 +9,6 @@ methods.
 """
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -18,6 +17,7 @@ from evomerge.checkpoints import ModelPool
 from evomerge.checkpoints.rows import MemorySource
 from evomerge.checkpoints.source import TensorSource, read_all
 from evomerge.errors import UsageError
+from evomerge.memory import available_memory
 
 Memory = Literal["resident", "pinned", "files"]
 MEMORIES: tuple[str, ...] = get_args(Memory)
@@ -128,22 +128,6 @@ def pool_bytes(pool: ModelPool, names: Iterable[str]) -> int:
             source = pool.source(label, name)
             total += torch.Size(source.shape).numel() * source.dtype.itemsize
     return total
-
-
-def available_memory() -> int:
-    """Return the bytes of main memory that can still be taken: the machine's, or less where a control group says so."""
-    available = 1 << 62
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                available = int(line.split()[1]) * 1024
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        if limit != "max":
-            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-            available = min(available, max(0, int(limit) - used))
-    except (OSError, ValueError):  # not Linux, or no control groups
-        pass
-    return available
 
 
 def _choose(size: int, host: int, device: torch.device, memory: Memory | None) -> tuple[Memory, str]:

@@ -7,13 +7,14 @@ An optimizer knows dimensions and scores, never models. The search loop calls it
 3. `ask(n)` whenever workers are idle; fewer than n proposals (or none) means: wait for results;
 4. `tell` for each proposal once, in any order, with a `Result` or a `Failure`;
 5. `state_dict` may be called between any two calls; `load_state_dict` on a fresh object of the same kind and problem
-   gives one that will propose the same points.
+   gives one that will propose the same points. `snapshot` and `restore` do the same from less data, for an owner that
+   keeps a record of all asks and tells anyway.
 
 The next proposals are a function of the order of asks and tells alone: no clock, no global random state.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +110,10 @@ class Failure:
     message: str
 
 
+#: An ask, or a tell with what became of the proposal.
+Event = Proposal | tuple[Proposal, Result | Failure]
+
+
 class Optimizer(ABC):
     """Base class of all optimizers; `problem` says what is to be optimised."""
 
@@ -138,6 +143,22 @@ class Optimizer(ABC):
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """Return everything the future proposals depend on, as plain JSON data."""
+
+    @abstractmethod
+    def snapshot(self) -> dict[str, Any] | None:
+        """Return plain data and arrays from which `restore` goes on sooner than all asks and tells would be repeated.
+
+        It has a key `events`: how many asks and tells of its own proposals went before. None: there is no such data.
+        """
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Any], past: Iterable[Event]) -> None:
+        """Take over a snapshot in a fresh object that was told the same foreign points; it will propose the same.
+
+        Args:
+            state: what `snapshot` returned.
+            past: the asks and tells of its own proposals that went before, in order.
+        """
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

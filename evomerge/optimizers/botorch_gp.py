@@ -11,7 +11,7 @@ A proposal is a function of the seed, its number, the results told and the point
 import importlib.util
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -120,6 +120,16 @@ class SaasGp(ReplayedOptimizer):
 
     def _retrace(self, vector: tuple[float, ...]) -> bool:
         return True
+
+    def _save(self) -> dict[str, Any]:
+        return {}
+
+    def _recall(self, proposal: Proposal, outcome: Result | Failure | None) -> None:
+        if outcome is not None:
+            self._learn(proposal, outcome, own=True)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        """All was recalled."""
 
     def _scores(self) -> tuple[Array, Array] | None:
         """Return normalised scores and the variances of their noise, each of shape (points, objectives).

@@ -13,7 +13,7 @@ update; and where a population's scores differ by less than their standard error
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from evomerge.checks import number, whole
 from evomerge.errors import UsageError, nearest
+from evomerge.optimizers import cmaes_state
 from evomerge.optimizers.base import Failure, Problem, Proposal, Result
 from evomerge.optimizers.replayed import ReplayedOptimizer
 from evomerge.optimizers.scalarization import Scalarization, weighted_sum
@@ -42,6 +43,8 @@ FLAT_UPDATES = 3
 #: Updates in a row whose scores differ by less than their errors before the population grows, and by what it does.
 NOISY_UPDATES = 2
 GROWTH = 1.5
+#: Points in flight, in populations, from which on the population grows to half of them.
+MANY_FLYING = 3
 #: Updates below which a search does little more than find out in which direction to go.
 FEW_UPDATES = 8
 
@@ -68,7 +71,9 @@ class CmaEs(ReplayedOptimizer):
     pycma's own numerical conditions end the run, it starts again at a uniformly random point with twice the population
     (IPOP, Auger and Hansen 2005); results of the run before that come in later are not used. Where the scores of
     complete points have a smaller standard deviation than standard error for `NOISY_UPDATES` updates, it starts again
-    around the mean, as wide as it is, with a population `GROWTH` times as large; points of before still count. A choice
+    around the mean, as wide as it is, with a population `GROWTH` times as large; points of before still count. The same
+    happens where far more points are in flight than a population has: points that were drawn many updates ago lead an
+    update astray, so it then takes half as many results as points are in flight. A choice
     is a coordinate like any other, except that its step is never less than a quarter of a choice's part: one point in
     twenty or so goes on trying another one.
 
@@ -108,6 +113,7 @@ class CmaEs(ReplayedOptimizer):
         self._rng = np.random.default_rng(problem.seed)
         self._start: tuple[float, tuple[float, ...]] | None = None
         self._es: Any = None
+        self._begun: tuple[list[float], float] = ([], 0.0)  # with what mean and step this run of CMA-ES began
         self._next: np.ndarray | None = None  # a point that is drawn but not asked for yet
         self._flying: dict[int, np.ndarray] = {}  # points of this run of CMA-ES that are being scored
         self._told_points: list[_Told] = []  # since the last update
@@ -145,11 +151,47 @@ class CmaEs(ReplayedOptimizer):
         point = self._flying.pop(proposal.number, None)
         if point is None:
             return
+        if len(self._flying) > MANY_FLYING * self._population:
+            self._population = len(self._flying) // 2
+            if self._es.countiter:
+                self._begin(self._mean(), self._widest())
+            else:
+                self._begin(*self._begun)
         kind = FAILED if isinstance(outcome, Failure) else CUT_SHORT if outcome.cut_short else COMPLETE
         error = self._error(outcome) if isinstance(outcome, Result) else 0.0
         self._told_points.append(_Told(proposal.number, point, (kind, -score), error))
         if len(self._told_points) == self._population:
             self._update()
+
+    def _save(self) -> dict[str, Any]:
+        told = self._told_points
+        return {
+            "generator": self._rng.bit_generator.state,
+            "population": self._population,
+            "counts": [self._flat, self._noisy],
+            "mean_is_due": self._mean_is_due,
+            "next": self._next,
+            "flying": [list(self._flying), np.array(list(self._flying.values()))],
+            "told": [[t.number, list(t.rank), t.error] for t in told],
+            "told_points": np.array([t.point for t in told]),
+            "es": None if self._es is None else {"begun": self._begun, **cmaes_state.save(self._es)},
+        }
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        if state["es"] is None:
+            return
+        (mean, sigma0), self._population = state["es"]["begun"], state["es"]["parts"]["adapt_sigma"]["_popsize"]
+        self._begin(mean, sigma0)
+        cmaes_state.load(self._es, state["es"])
+        self._population = state["population"]
+        self._flat, self._noisy = state["counts"]
+        self._mean_is_due, self._next = state["mean_is_due"], state["next"]
+        self._flying = dict(zip(*state["flying"], strict=True))
+        self._told_points = [
+            _Told(number, point, (kind, rank), error)
+            for (number, (kind, rank), error), point in zip(state["told"], state["told_points"], strict=True)
+        ]
+        self._rng.bit_generator.state = state["generator"]
 
     def _lower(self, result: Result) -> Result:
         """Return the result as it is: cut-short points rank after all complete ones."""
@@ -157,6 +199,7 @@ class CmaEs(ReplayedOptimizer):
 
     def _begin(self, mean: Sequence[float], sigma0: float) -> None:
         """Start a run of CMA-ES."""
+        self._begun = ([float(u) for u in mean], float(sigma0))
         parts = [len(dimension.choices) for dimension in self.dimensions]
         # pycma needs two dimensions: a single one gets a companion that nobody looks at.
         if len(parts) == 1:
@@ -210,8 +253,7 @@ class CmaEs(ReplayedOptimizer):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._es.tell([t.point for t in told], list(range(len(told))))
-        steps = [step for d, step in zip(self.dimensions, self._es.stds, strict=False) if not d.choices]
-        if self._stuck(steps):
+        if self._stuck():
             self._population *= 2
             self._flying = {}
             self._begin(self._rng.random(len(self.dimensions)).tolist(), self._sigma0 or 1 / 6)
@@ -219,12 +261,21 @@ class CmaEs(ReplayedOptimizer):
         self._mean_is_due = True
         if self._noisy == NOISY_UPDATES:
             self._population = math.ceil(GROWTH * self._population)
-            self._begin(self._mean(), min(float(max(steps, default=1 / 6)), WIDEST_STEP))
+            self._begin(self._mean(), self._widest())
         else:
             self._next = self._draw()  # pycma wants to be asked between any two updates
 
-    def _stuck(self, steps: Sequence[float]) -> bool:
-        """Say whether this run of CMA-ES, with these steps along the numbers, has nothing more to find."""
+    def _steps(self) -> list[float]:
+        """Return the steps along the numbers."""
+        return [float(step) for d, step in zip(self.dimensions, self._es.stds, strict=False) if not d.choices]
+
+    def _widest(self) -> float:
+        """Return the widest step, as one to begin with."""
+        return min(max(self._steps(), default=1 / 6), WIDEST_STEP)
+
+    def _stuck(self) -> bool:
+        """Say whether this run of CMA-ES has nothing more to find."""
+        steps = self._steps()
         narrow = bool(steps) and max(steps) < SMALLEST_STEP
         return bool(narrow or self._flat >= FLAT_UPDATES or self._es.stop())
 

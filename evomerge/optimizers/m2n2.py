@@ -15,13 +15,14 @@ start untrained.)
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evomerge.checks import number, whole
 from evomerge.optimizers.base import Failure, Objective, Problem, Proposal, Result
-from evomerge.optimizers.points import is_news, method_of, plays, sobol_point, tidy
+from evomerge.optimizers.points import Rows, is_news, method_of, plays, sobol_point, tidy
 from evomerge.optimizers.replayed import ReplayedOptimizer
 from evomerge.recipes import Dimension
 from evomerge.recipes.groups import parse_group
@@ -47,11 +48,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Member:
-    """A recipe of the archive: its point of the cube and for each objective its mean and its scores by item."""
+    """A recipe of the archive: its point, for each objective its mean and its scores by item; its proposal's number."""
 
     vector: tuple[float, ...]
     means: tuple[float, ...]
     by_item: tuple[Mapping[int, float], ...]
+    number: int = 0
 
 
 class M2N2(ReplayedOptimizer):
@@ -77,7 +79,8 @@ class M2N2(ReplayedOptimizer):
         self._population, self._alpha = population, number(alpha, "optimizer m2n2: alpha", least=0)
         self._places = [place(dimension) for dimension in self.dimensions]
         self._archive: list[Member] = []
-        self._known: list[tuple[float, ...]] = []  # every point asked for or told
+        self._known = Rows(len(self.dimensions))  # every point asked for or told
+        self._recalled: dict[int, Member] = {}
         self._foreign = 0
 
     def describe(self, budget: int | None) -> list[str]:
@@ -103,11 +106,24 @@ class M2N2(ReplayedOptimizer):
             self._foreign += 1
         if isinstance(outcome, Failure):
             return
-        self._archive.append(Member(proposal.vector, outcome.values, outcome.by_item))
+        self._archive.append(Member(proposal.vector, outcome.values, outcome.by_item, proposal.number))
         if len(self._archive) > self._population:
             fit = fitness(*score_table(self._archive, self.objectives), alpha=self._alpha)
             # Of equals the oldest goes: an archive of equals keeps moving.
             del self._archive[min(range(len(fit)), key=lambda k: (-self._shortfall(self._archive[k]), fit[k]))]
+
+    def _recall(self, proposal: Proposal, outcome: Result | Failure | None) -> None:
+        if outcome is None:
+            self._known.append(proposal.vector)
+        elif isinstance(outcome, Result):
+            self._recalled[proposal.number] = Member(proposal.vector, outcome.values, outcome.by_item, proposal.number)
+
+    def _save(self) -> dict[str, Any]:
+        return {"archive": [member.number for member in self._archive]}
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        members = {member.number: member for member in self._archive} | self._recalled
+        self._archive, self._recalled = [members[number] for number in state["archive"]], {}
 
     def _shortfall(self, member: Member) -> float:
         """Return how far a member lies below the floors, in sum."""
@@ -129,7 +145,7 @@ class M2N2(ReplayedOptimizer):
         """Return a point, mutated until it is away from every known one."""
         size, start = MUTATION, vector
         for _ in range(MUTATIONS):
-            if is_news(vector, self._known):
+            if is_news(vector, self._known.all):
                 return vector
             vector = tidy(self.dimensions, mutate(self.dimensions, start, size, rng))
             size *= 1.25

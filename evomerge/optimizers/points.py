@@ -1,8 +1,9 @@
-"""Points of the unit cube: which of them are the same recipe, and which are new. It knows nothing about scores."""
+"""Points of the unit cube: many as one array, which are the same recipe, which are new. Knows nothing about scores."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from evomerge.recipes import Dimension
@@ -10,6 +11,39 @@ from evomerge.recipes import Dimension
 #: A point that is as near as this to another in every coordinate is no news: no score of a few hundred items tells them
 #: apart, and as all points are scored on the same items, a second score is not even a second opinion.
 SMALLEST_STEP = 0.01
+
+Array = NDArray[np.float64]
+
+
+class Rows:
+    """Rows of numbers that grow, as one array.
+
+    Args:
+        width: numbers in a row.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._array, self._count = np.empty((64, width)), 0
+
+    def __len__(self) -> int:
+        """Return how many rows."""
+        return self._count
+
+    def append(self, row: Sequence[float]) -> None:
+        """Add a row."""
+        if self._count == len(self._array):
+            self._array = np.concatenate([self._array, np.empty_like(self._array)])
+        self._array[self._count] = row
+        self._count += 1
+
+    @property
+    def all(self) -> Array:
+        """The rows so far."""
+        return self._array[: self._count]
+
+    def last(self, count: int) -> Array:
+        """Return the last rows."""
+        return self._array[max(self._count - count, 0) : self._count]
 
 
 def method_of(dimensions: Sequence[Dimension], vector: Sequence[float]) -> str | None:
@@ -39,11 +73,11 @@ def tidy(dimensions: Sequence[Dimension], vector: Sequence[float]) -> tuple[floa
     )
 
 
-def is_news(vector: Sequence[float], known: Collection[Sequence[float]]) -> bool:
+def is_news(vector: Sequence[float], known: Sequence[Sequence[float]] | Array) -> bool:
     """Say whether a point is away from all known ones in at least one coordinate."""
-    if not known:
+    if not len(known):
         return True
-    return bool(np.abs(np.array(list(known)) - np.asarray(vector)).max(axis=1).min() >= SMALLEST_STEP)
+    return bool(np.abs(np.asarray(known) - np.asarray(vector)).max(axis=1).min() >= SMALLEST_STEP)
 
 
 def sobol_point(dimensions: int, index: int, *, seed: int) -> tuple[float, ...]:

@@ -1,6 +1,7 @@
 """Uniform random search, the control that every optimizer has to beat. It knows nothing about scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,12 @@ class RandomSearch(ReplayedOptimizer):
 
     def _propose(self) -> Sequence[float]:
         return [float(u) for u in self._rng.random(len(self.dimensions))]
+
+    def _save(self) -> dict[str, Any]:
+        return {"generator": self._rng.bit_generator.state}
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self._rng.bit_generator.state = state["generator"]
 
     def _learn(self, proposal: Proposal, outcome: Result | Failure, *, own: bool) -> None:
         """Scores change nothing."""

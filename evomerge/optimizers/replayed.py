@@ -3,9 +3,10 @@
 The state of an optimizer is the list of what happened to it, in order; loading it lets all that happen once more to a
 fresh object and checks that the same points come out. That is exact for any optimizer whose proposals are a function of
 the order of events, and costs what the asks cost: milliseconds each, or little more than nothing for an optimizer that
-can take the record's word for most of them (`_retrace`). `ask(n)` is `ask(1)` n times, and an ask that returns nothing
-leaves no trace, so neither the sizes of asks nor the empty ones need to be recorded. Linear algebra runs on one thread,
-so that the number of processors has no say.
+can take the record's word for most of them (`_retrace`). A snapshot is quicker still: what an optimizer has made of
+the record (`_save`, `_load`), for an owner that has the record itself. `ask(n)` is `ask(1)` n times, and an ask that
+returns nothing leaves no trace, so neither the sizes of asks nor the empty ones need to be recorded. Linear algebra
+runs on one thread, so that the number of processors has no say.
 
 A result that a race cut short is an estimate from few items, of a point known to be worse than some complete one. So
 that luck on these items fools no optimizer, its values are lowered before `_learn` sees them (`_lower`). This file
@@ -14,15 +15,42 @@ knows nothing about how points are found.
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evomerge.errors import WorkError
-from evomerge.optimizers.base import Failure, Optimizer, Problem, Proposal, Result
+from evomerge.optimizers.base import Event, Failure, Optimizer, Problem, Proposal, Result
 from evomerge.threads import one_thread
 
 STATE_VERSION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A proposal; there may be very many, so its point is an array."""
+
+    number: int
+    vector: "array[float]"
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return {"ask": self.number, "vector": list(self.vector)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What became of a proposal; `vector` is that of a foreign one."""
+
+    number: int
+    outcome: Result | Failure
+    vector: tuple[float, ...] | None
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        plain = {"tell": self.number, **_plain(self.outcome)}
+        return plain if self.vector is None else {**plain, "vector": list(self.vector)}
 
 
 class ReplayedOptimizer(Optimizer):
@@ -38,8 +66,8 @@ class ReplayedOptimizer(Optimizer):
         self.first_number = problem.first_number
         self._waiting: dict[int, Proposal] = {}
         self._told: set[int] = set()
-        self._events: list[dict[str, Any]] = []
-        self._complete: list[tuple[float, ...]] = []  # the values of results that were not cut short
+        self._events: list[_Asked | _Told] = []
+        self._complete: list[tuple[float, ...]] = []  # of results that were not cut short, the front
 
     @abstractmethod
     def _propose(self) -> Sequence[float] | None:
@@ -56,6 +84,17 @@ class ReplayedOptimizer(Optimizer):
         proposals and `self.next_number`, so that nothing is missing later on.
         """
         return False
+
+    def _save(self) -> dict[str, Any] | None:
+        """Return what the next proposals depend on and cannot be read off the past; None: there are no snapshots."""
+        return None
+
+    def _recall(self, proposal: Proposal, outcome: Result | Failure | None) -> None:
+        """Take note of an ask (no outcome) or a tell of the past, before `_load`; what `_save` holds needs no note."""
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        """Go where `_save` was, after every ask and tell of the past was recalled."""
+        raise NotImplementedError
 
     def ask(self, n: int = 1) -> list[Proposal]:
         """Return up to `n` new proposals; fewer or none means that results are needed first."""
@@ -94,21 +133,47 @@ class ReplayedOptimizer(Optimizer):
                 outcome = replace(outcome, by_item=())
         self._waiting.pop(number, None)
         self._told.add(number)
-        event: dict[str, Any] = {"tell": number, **_plain(outcome)}
-        if not own:
-            event["vector"] = list(proposal.vector)
-        self._events.append(event)
-        if isinstance(outcome, Result):
-            if outcome.cut_short:
-                outcome = self._lower(outcome)
-            else:
-                self._complete.append(outcome.values)
+        self._events.append(_Told(number, outcome, None if own else proposal.vector))
+        outcome = self._believed(outcome)
         with one_thread():
             self._learn(proposal, outcome, own=own)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the record of all asks and tells, as plain JSON data."""
-        return {**self._identity(), "events": [dict(event) for event in self._events]}
+        return {**self._identity(), "events": [event.plain() for event in self._events]}
+
+    def snapshot(self) -> dict[str, Any] | None:
+        """Return what `restore` needs besides the record, None for an optimizer that can only be replayed."""
+        state = self._save()
+        if state is None:
+            return None
+        own = sum(isinstance(event, _Asked) or event.vector is None for event in self._events)
+        return {**self._identity(), "events": own, "state": state}
+
+    def restore(self, state: Mapping[str, Any], past: Iterable[Event]) -> None:
+        """Take over a snapshot; `ValueError` where it is another optimizer's or not of this past."""
+        if self.next_number != self.first_number:
+            raise ValueError("a snapshot can only be restored in a fresh optimizer")
+        for key, value in self._identity().items():
+            if state.get(key) != value:
+                raise ValueError(f"the snapshot has {key} {state.get(key)!r}, this optimizer {value!r}")
+        count = 0
+        for event in past:
+            count += 1
+            if isinstance(event, Proposal):
+                self.next_number = event.number + 1
+                self._note(event)
+                self._recall(event, None)
+            else:
+                proposal, outcome = event
+                del self._waiting[proposal.number]
+                self._told.add(proposal.number)
+                self._events.append(_Told(proposal.number, outcome, None))
+                self._recall(proposal, self._believed(outcome))
+        if count != state["events"]:
+            raise ValueError(f"the snapshot is of {state['events']} asks and tells, not of {count}")
+        with one_thread():
+            self._load(state["state"])
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replay a state that `state_dict` returned.
@@ -129,6 +194,17 @@ class ReplayedOptimizer(Optimizer):
                 proposal = Proposal(number, tuple(event["vector"])) if "vector" in event else self._waiting[number]
                 self.tell(proposal, _outcome(event))
 
+    def _believed(self, outcome: Result | Failure) -> Result | Failure:
+        """Return an outcome as it is to be learnt; what is complete counts for those that are cut short later."""
+        if isinstance(outcome, Failure):
+            return outcome
+        if outcome.cut_short:
+            return self._lower(outcome)
+        if not any(_covers(known, outcome.values) for known in self._complete):
+            self._complete = [known for known in self._complete if not _covers(outcome.values, known)]
+            self._complete.append(outcome.values)
+        return outcome
+
     def _lower(self, result: Result) -> Result:
         """Return a cut-short result as it is to be learnt: no better in every objective than some complete one.
 
@@ -139,9 +215,12 @@ class ReplayedOptimizer(Optimizer):
     def _asked(self, vector: Sequence[float]) -> Proposal:
         """Number a new proposal and write it down."""
         proposal = self._number(vector)
-        self._waiting[proposal.number] = proposal
-        self._events.append({"ask": proposal.number, "vector": list(proposal.vector)})
+        self._note(proposal)
         return proposal
+
+    def _note(self, proposal: Proposal) -> None:
+        self._waiting[proposal.number] = proposal
+        self._events.append(_Asked(proposal.number, array("d", proposal.vector)))
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -169,6 +248,11 @@ def lowered(values: Sequence[float], complete: Sequence[Sequence[float]]) -> tup
     """
     below = [tuple(map(min, values, known)) for known in complete]
     return max(below, key=sum, default=tuple(values))
+
+
+def _covers(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Say whether values are as good as others in every objective."""
+    return all(a >= b for a, b in zip(one, other, strict=True))
 
 
 def _plain(outcome: Result | Failure) -> dict[str, Any]:

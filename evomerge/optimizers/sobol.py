@@ -1,6 +1,7 @@
 """A scrambled Sobol sequence: points that fill the cube more evenly than random ones. It knows nothing about scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import qmc
@@ -21,6 +22,13 @@ class SobolSearch(ReplayedOptimizer):
 
     def _propose(self) -> Sequence[float]:
         return [float(u) for u in self._sequence.random(1)[0]]
+
+    def _save(self) -> dict[str, Any]:
+        return {}
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        if asked := self.next_number - self.first_number:
+            self._sequence.fast_forward(asked)
 
     def _learn(self, proposal: Proposal, outcome: Result | Failure, *, own: bool) -> None:
         """Scores change nothing."""

@@ -100,13 +100,17 @@ class StudyFile:
             _write(path, name, objectives, trials)
             _drop_stale_lock(path)
             study = optuna.load_study(study_name=name, storage=_storage(path))
+        found = study.get_trials(deepcopy=False)
         self._study = study
-        for trial in trials[len(self._study.trials) :]:
+        self._end = (found[-1].datetime_complete if found else None) or datetime.now()
+        for trial in trials[len(found) :]:
             self.add(trial)
 
     def add(self, trial: MirrorTrial) -> None:
         """Append a finished trial."""
-        self._study.add_trial(trial.frozen(_end(self._study)))
+        frozen = trial.frozen(self._end)
+        self._study.add_trial(frozen)
+        self._end = frozen.datetime_complete or self._end
 
     def note(self, key: str, value: Any) -> None:
         """Put a fact, plain data, beside the study; nothing is written if it is there already."""
@@ -183,12 +187,6 @@ def _silence() -> Iterator[None]:
 
 def _storage(path: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(path)))
-
-
-def _end(study: optuna.Study) -> datetime:
-    """Return when the last trial was finished."""
-    found = study.get_trials(deepcopy=False)
-    return (found[-1].datetime_complete if found else None) or datetime.now()
 
 
 def _drop_stale_lock(path: Path) -> None:

@@ -110,7 +110,7 @@ def mean_normalised(
     The error is propagated from the tasks' errors; the interval joins the tasks' own intervals by the method of
     variance estimates recovery (Zou and Donner 2008), which keeps their asymmetry near 0 and 1.
     """
-    factors = _factors(scores, anchors, weights)
+    factors = task_factors(scores, anchors, weights)
     offset = -sum(factors[task] * anchors[task][0] for task in scores if _scaled(anchors[task]))
     joined = _join([(factors[task], mean_interval(values, level=level)) for task, values in scores.items()])
     return Interval(joined.mean + offset, joined.error, joined.low + offset, joined.high + offset)
@@ -142,7 +142,9 @@ def normalised_difference(
     Error and interval as in `mean_normalised`; the p-value is `flip_p`'s over the items of all tasks (with a single
     task of scores 0 and 1, McNemar's).
     """
-    return _difference({task: _minus(*pair) for task, pair in pairs.items()}, _factors(pairs, anchors, weights), level)
+    return _difference(
+        {task: _minus(*pair) for task, pair in pairs.items()}, task_factors(pairs, anchors, weights), level
+    )
 
 
 def pooled_difference(runs: Sequence[Mapping[str, Pair]], anchors: Anchors, *, level: float = LEVEL) -> Difference:
@@ -170,7 +172,7 @@ def pooled_difference(runs: Sequence[Mapping[str, Pair]], anchors: Anchors, *, l
         if len({len(row) for row in rows}) > 1:
             raise ValueError(f"the runs have different numbers of items of {task}")
         differences[task] = np.mean(rows, axis=0)
-    return _difference(differences, _factors(differences, anchors, None), level)
+    return _difference(differences, task_factors(differences, anchors, None), level)
 
 
 def mcnemar_p(wins: int, losses: int) -> float:
@@ -233,6 +235,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def task_factors(tasks: Mapping[str, object], anchors: Anchors, weights: Weights | None) -> dict[str, float]:
+    """Return task -> what a task's raw score is multiplied with in the mean normalised score."""
+    if not tasks:
+        raise ValueError("no tasks")
+    shares = dict.fromkeys(tasks, 1.0) if weights is None else {task: weights[task] for task in tasks}
+    if min(shares.values()) < 0 or not sum(shares.values()) > 0:
+        raise ValueError(f"weights {shares} must not be negative, and one must be above 0")
+    return {
+        task: share / (sum(shares.values()) * (anchors[task][1] - anchors[task][0] if _scaled(anchors[task]) else 1.0))
+        for task, share in shares.items()
+    }
+
+
 # ---- parts ---------------------------------------------------------------------------------------------------------
 
 
@@ -254,19 +269,6 @@ def _minus(first: ArrayLike, second: ArrayLike) -> Vector:
 
 def _scaled(anchor: tuple[float, float]) -> bool:
     return anchor[1] > anchor[0]
-
-
-def _factors(tasks: Mapping[str, object], anchors: Anchors, weights: Weights | None) -> dict[str, float]:
-    """Return task -> what a task's raw score is multiplied with in the mean normalised score."""
-    if not tasks:
-        raise ValueError("no tasks")
-    shares = dict.fromkeys(tasks, 1.0) if weights is None else {task: weights[task] for task in tasks}
-    if min(shares.values()) < 0 or not sum(shares.values()) > 0:
-        raise ValueError(f"weights {shares} must not be negative, and one must be above 0")
-    return {
-        task: share / (sum(shares.values()) * (anchors[task][1] - anchors[task][0] if _scaled(anchors[task]) else 1.0))
-        for task, share in shares.items()
-    }
 
 
 def _difference(differences: Mapping[str, Vector], factors: Mapping[str, float], level: float) -> Difference:

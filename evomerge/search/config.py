@@ -6,13 +6,14 @@ one run may differ in. It knows nothing about Hydra itself.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from evomerge.checks import number, whole
 from evomerge.errors import UsageError, nearest, refuse_unknown
 from evomerge.search.racing import RacingSettings
 
+WORKERS = ("auto", "in_process", "spawned", "ray")
 BACKENDS = ("transformers", "vllm")
 
 #: Parts of the configuration that may change between two starts of one run.
@@ -111,11 +112,26 @@ class Racing:
 
 
 @dataclass(frozen=True)
+class RaySettings:
+    """Which Ray cluster, and what a worker takes of it. See `conf/workers/ray.yaml` for the meaning of each key."""
+
+    address: str | None = None
+    cpus: float = 1
+    gpus: float | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Workers:
-    """Who scores, and where a worker keeps the models' weights: auto, resident, pinned or files."""
+    """Who scores, where, and how long it is waited for. See `conf/workers/` for the meaning of each key."""
 
     name: str
     memory: str = "auto"
+    devices: str | int | tuple[str, ...] = "auto"
+    patience: float = 60.0
+    job_seconds: float | None = None
+    at_once: int | None = None
+    ray: RaySettings = RaySettings()
 
 
 @dataclass(frozen=True)
@@ -166,7 +182,7 @@ class SearchConfig:
             optimizer=_section(OptimizerChoice, data, "optimizer"),
             tasks=_mapping(data["tasks"], "tasks"),
             evaluation=_section(Evaluation, data, "evaluation"),
-            workers=_section(Workers, data, "workers"),
+            workers=_workers(data),
             budget=_section(Budget, data, "budget"),
             items=_section(Items, data, "items"),
             baselines=_section(Baselines, data, "baselines"),
@@ -211,8 +227,22 @@ class SearchConfig:
             raise UsageError("evaluation.allow_code_execution: write true or false")
         for weight in self.baselines.grid:
             number(weight, "baselines.grid")
-        if self.workers.name != "in_process":
-            raise UsageError(f"workers.name: {self.workers.name!r} is unknown; known: in_process")
+        self._check_workers()
+
+    def _check_workers(self) -> None:
+        workers = self.workers
+        if workers.name not in WORKERS:
+            raise UsageError(f"workers.name: {workers.name!r} is unknown; {nearest(workers.name, WORKERS)}")
+        number(workers.patience, "workers.patience", least=5)
+        if workers.job_seconds is not None:
+            number(workers.job_seconds, "workers.job_seconds", least=1)
+        if workers.at_once is not None:
+            whole(workers.at_once, "workers.at_once", least=1)
+        number(workers.ray.cpus, "workers.ray.cpus", least=0)
+        if workers.ray.gpus is not None:
+            number(workers.ray.gpus, "workers.ray.gpus", least=0)
+        for name, amount in _mapping(workers.ray.resources, "workers.ray.resources").items():
+            number(amount, f"workers.ray.resources.{name}", least=0)
 
 
 def random_baselines(config: SearchConfig) -> int:
@@ -227,7 +257,7 @@ def random_baselines(config: SearchConfig) -> int:
 
 def differing_key(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     """Return the first dotted key in which two configurations of one run must not differ but do, or None."""
-    before, after = _flatten(old), _flatten(new)
+    before, after = flatten(old), flatten(new)
     for key in sorted(before.keys() | after.keys()):
         free = any(key == prefix or key.startswith(prefix + ".") for prefix in FREE_TO_CHANGE)
         if not free and before.get(key) != after.get(key):
@@ -237,14 +267,15 @@ def differing_key(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
 
 def value_at_key(data: Mapping[str, Any], key: str) -> Any:
     """Return the value at a dotted key, None where there is none."""
-    return _flatten(data).get(key)
+    return flatten(data).get(key)
 
 
-def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return dotted key -> value of nested mappings; an empty mapping is a value."""
     flat: dict[str, Any] = {}
     for key, value in data.items():
         if isinstance(value, Mapping) and value:
-            flat.update(_flatten(value, f"{prefix}{key}."))
+            flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat
@@ -259,6 +290,13 @@ def _section(kind: type[Any], data: Mapping[str, Any], name: str) -> Any:
     except TypeError:
         missing = [f.name for f in fields(kind) if f.name not in section]
         raise UsageError(f"{name}: key {missing[0]!r} is missing") from None
+
+
+def _workers(data: Mapping[str, Any]) -> Workers:
+    section = _mapping(data["workers"], "workers")
+    ray = _section(RaySettings, {"workers.ray": section.get("ray") or {}}, "workers.ray")
+    workers: Workers = _section(Workers, {"workers": {**section, "ray": ray}}, "workers")
+    return workers
 
 
 def _racing(section: Mapping[str, Any]) -> Racing:

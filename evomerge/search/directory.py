@@ -10,6 +10,7 @@
     status.json      how far a running search is, for scripts
     log.txt          every line of the search with its time
     study.log        the Optuna mirror, for optuna-dashboard
+    snapshot.npz     the optimizer's state, so that a long search goes on quickly; may be deleted
     tracker.json     under which id a tracker knows the run
     about.json       what readers need besides: tensor names, items with their texts, advice
     report.html      the page that shows it all
@@ -20,16 +21,18 @@ This file knows nothing about how a search goes on.
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from evomerge.durable import unwritable
 from evomerge.errors import UsageError, WorkError
 from evomerge.search.config import differing_key, value_at_key
 from evomerge.search.fronts import front_data
-from evomerge.search.ledger import check_version, read_events
+from evomerge.search.ledger import check_version, parsed_events, read_events
 from evomerge.search.record import Record
 from evomerge.search.results import front, selected
 
@@ -94,6 +97,11 @@ class RunDirectory:
         return self.path / "study.log"
 
     @property
+    def snapshot(self) -> Path:
+        """The optimizer's state."""
+        return self.path / "snapshot.npz"
+
+    @property
     def tracker(self) -> Path:
         """Under which id a tracker knows the run, and how far it has been told."""
         return self.path / "tracker.json"
@@ -136,15 +144,21 @@ class RunDirectory:
 
     def read(self) -> Record:
         """Read the ledger of a run; `UsageError` if there is none."""
-        return Record.of(self.read_events())
+        try:
+            return Record.of(parsed_events(self.ledger))
+        except OSError:
+            raise self._no_run() from None
 
     def read_events(self) -> list[dict[str, Any]]:
         """Read the events of a run's ledger; `UsageError` if there is none."""
         try:
             events, _ = read_events(self.ledger)
         except OSError:
-            raise UsageError(f"{self.path}: no run here (ledger.jsonl is missing)") from None
+            raise self._no_run() from None
         return events
+
+    def _no_run(self) -> UsageError:
+        return UsageError(f"{self.path}: no run here (ledger.jsonl is missing)")
 
     def read_config(self) -> dict[str, Any]:
         """Read the configuration that the run was started with."""
@@ -164,7 +178,7 @@ class RunDirectory:
                 write_text(self.recipe(trial.number), trial.recipe.to_yaml())
             write_text(self.best, best.recipe.to_yaml())
         except OSError as error:
-            raise WorkError(f"{self.path}: cannot be written: {_reason(error)}") from None
+            raise unwritable(self.path, error) from None
         self.write_json(self.front, {"version": FRONT_VERSION, "best": best.number, **front_data(record, members)})
 
     def write_json(self, path: Path, data: Mapping[str, Any]) -> None:
@@ -172,7 +186,7 @@ class RunDirectory:
         try:
             write_text(path, json.dumps(data, indent=1) + "\n")
         except OSError as error:
-            raise WorkError(f"{path}: cannot be written: {_reason(error)}") from None
+            raise unwritable(path, error) from None
 
 
 def outcomes_of(directory: RunDirectory, data: Mapping[str, Any]) -> Path:
@@ -185,11 +199,16 @@ def write_text(path: Path, text: str) -> None:
     """Write a small file so that a reader sees the old text or the new, never a half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()  # or it would take the room that other files still have
+        raise
 
 
 def _reason(error: Exception) -> str:

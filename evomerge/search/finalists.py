@@ -22,14 +22,14 @@ from evomerge.search.results import (
 )
 
 
-def finalists(record: Record, settings: Selection) -> list[Trial]:
+def finalists(record: Record, settings: Selection, worth: Mapping[int, Estimate] | None = None) -> list[Trial]:
     """Return what is scored on the selection split.
 
     Base and experts; all untuned methods; the best `settings.finalists` of the uniform merges, of the random points and
     of the candidates, each kind by the same rule, so that none is better chosen than another; and of the front the
-    `settings.front` members that together cover most.
+    `settings.front` members that together cover most. `worth` is what search scores are worth, where that is known.
     """
-    worth = estimates(record)
+    worth = estimates(record) if worth is None else worth
     many = [
         trial
         for kind in ("uniform", "random", "candidate")

@@ -13,9 +13,13 @@ from evomerge.reporting.mirror import MirrorTrial, Parameter, StudyFile
 from evomerge.search.record import Record, Trial
 from evomerge.search.results import joined_interval, selected
 
+#: Values of parameters that the mirror shows at most: the dashboard shows no more in reasonable time, Optuna takes
+#: milliseconds for a trial of many parameters, and each trial is a wait for the disk.
+MOST = 100_000
+
 
 class Mirror:
-    """An observer that keeps the mirror.
+    """An observer that keeps the mirror; of a search of very many trials it shows the first, `MOST` values in all.
 
     Args:
         path: the journal file.
@@ -26,18 +30,19 @@ class Mirror:
     def __init__(self, path: Path, *, name: str, stages: Sequence[Sequence[Dimension]]) -> None:
         self._path, self._name, self._stages = path, name, stages
         self._file: StudyFile | None = None
-        self._seen = 0
+        self._seen = self._shown = 0
 
     def __call__(self, record: Record) -> None:
         """Append the trials that have been scored, or have failed, since the last time."""
         try:
             self._append(record)
         except Exception:
-            self._file, self._seen = None, 0  # so that the next call looks at what is in the file
+            self._file, self._seen, self._shown = None, 0, 0  # so that the next call looks at what is in the file
             raise
 
     def _append(self, record: Record) -> None:
         new = [record.trials[number] for what, number in record.order[self._seen :] if what == "tell"]
+        new = new[: MOST // max(map(len, self._stages)) - self._shown]
         if self._file is None:
             tasks = next((list(trial.scores["search"]) for trial in new if "search" in trial.scores), None)
             if tasks is None:
@@ -47,7 +52,7 @@ class Mirror:
         else:
             for trial in new:
                 self._file.add(mirrored(record, trial, self._stages))
-        self._seen = len(record.order)
+        self._seen, self._shown = len(record.order), self._shown + len(new)
 
     def close(self, record: Record) -> None:
         """Note what came after the search: scores on the selection split, and how often the report was opened."""

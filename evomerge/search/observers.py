@@ -56,5 +56,6 @@ class Observers:
         except Exception as error:
             if id(observer) not in self._failed:
                 self._failed.add(id(observer))
-                reason = " ".join(str(error).split()) or type(error).__name__
+                known = error.strerror if isinstance(error, OSError) else None
+                reason = known or " ".join(str(error).split()) or type(error).__name__
                 self._say(f"{type(observer).__name__}: {reason} (the search goes on without it)")

@@ -13,8 +13,13 @@ Events, after the first (`begin`: versions, space, hashes of items and prompts, 
 This file only reads: it knows nothing about how a search goes on.
 """
 
+import json
+from array import array
+from bisect import bisect_right, insort
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,7 +32,7 @@ from evomerge.recipes import Recipe
 from evomerge.reporting.statistics import mean_with_error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TaskScore:
     """A model's score on one task and split.
 
@@ -73,19 +78,24 @@ class TaskScore:
         """Build from plain data, as in a tell event."""
         by_item, places = data["by_item"], data.get("places")
         return cls(
-            **{
-                **data,
-                "by_item": by_item if isinstance(by_item, str) else tuple(by_item),
-                "places": None if places is None else tuple(places),
-            }
+            data["mean"],
+            data["error"],
+            data["tokens"],
+            by_item if isinstance(by_item, str) else tuple(by_item),
+            data["marks"],
+            None if places is None else tuple(places),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
-        plain = vars(self) | {"by_item": self.by_item if isinstance(self.by_item, str) else list(self.by_item)}
-        if self.places is None:
-            del plain["places"]
-        else:
+        plain: dict[str, Any] = {
+            "mean": self.mean,
+            "error": self.error,
+            "tokens": self.tokens,
+            "by_item": self.by_item if isinstance(self.by_item, str) else list(self.by_item),
+            "marks": self.marks,
+        }
+        if self.places is not None:
             plain["places"] = list(self.places)
         return plain
 
@@ -134,30 +144,66 @@ class TaskScore:
 Scores = dict[str, TaskScore]
 
 
-@dataclass
 class Trial:
-    """A baseline or candidate of a run and what is known of it."""
+    """A baseline or candidate of a run and what is known of it.
 
-    number: int
-    kind: str
-    name: str
-    recipe: Recipe
-    vector: tuple[float, ...] | None
-    scores: dict[Split, Scores] = field(default_factory=dict)
-    fingerprint: str | None = None
-    failure: Failure | None = None
-    seconds: float = 0.0
-    stage: int = 0
-    beaten_by: int | None = None
+    There may be a hundred thousand of them, so what is large is kept as it is written: the recipe as text (read where
+    it is wanted), the vector as an array.
+    """
+
+    __slots__ = (
+        "_packed",
+        "_recipe",
+        "_vector",
+        "beaten_by",
+        "failure",
+        "fingerprint",
+        "kind",
+        "name",
+        "number",
+        "scores",
+        "seconds",
+        "stage",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        kind: str,
+        name: str,
+        recipe: Recipe | bytes,
+        vector: Sequence[float] | None,
+        *,
+        stage: int = 0,
+    ) -> None:
+        self.number, self.kind, self.name, self.stage = number, kind, name, stage
+        self._recipe = recipe if isinstance(recipe, Recipe) else None
+        self._packed = b"" if isinstance(recipe, Recipe) else recipe
+        self._vector = None if vector is None else array("d", vector)
+        self.scores: dict[Split, Scores] = {}
+        self.fingerprint: str | None = None
+        self.failure: Failure | None = None
+        self.seconds = 0.0
+        self.beaten_by: int | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """What was built."""
+        return self._recipe or _unpacked(self._packed)
+
+    @property
+    def vector(self) -> tuple[float, ...] | None:
+        """Where it lies in its stage's space, None for a baseline outside."""
+        return None if self._vector is None else tuple(self._vector)
 
     @property
     def proposal(self) -> Proposal | None:
         """The trial as its optimizer knows it, None for a baseline outside the space."""
-        return None if self.vector is None else Proposal(self.number, self.vector)
+        return None if self._vector is None else Proposal(self.number, tuple(self._vector))
 
     @property
     def outcome(self) -> Result | Failure | None:
-        """What an optimizer is told, None while the trial is being scored."""
+        """What an optimizer is told, without the scores of single items; None while the trial is being scored."""
         if self.failure is not None or "search" not in self.scores:
             return self.failure
         scores = self.scores["search"].values()
@@ -166,8 +212,15 @@ class Trial:
             errors=tuple(score.error for score in scores),
             items=tuple(score.items for score in scores),
             cut_short=self.beaten_by is not None,
-            by_item=tuple(score.by_place for score in scores),
         )
+
+    @property
+    def outcome_by_item(self) -> Result | Failure | None:
+        """What an optimizer is told that wants the scores of single items."""
+        outcome = self.outcome
+        if not isinstance(outcome, Result):
+            return outcome
+        return replace(outcome, by_item=tuple(score.by_place for score in self.scores["search"].values()))
 
     @property
     def complete(self) -> bool:
@@ -182,22 +235,59 @@ class Trial:
             "kind": self.kind,
             "name": self.name,
             "recipe": self.recipe.to_dict(),
-            "vector": None if self.vector is None else list(self.vector),
+            "vector": None if self._vector is None else list(self._vector),
             "stage": self.stage,
         }
 
 
-@dataclass
-class Record:
-    """The state of a run, rebuilt from its events by `take`."""
+@lru_cache(maxsize=256)
+def _unpacked(packed: bytes) -> Recipe:
+    return Recipe.from_dict(json.loads(packed))
 
-    begin: Mapping[str, Any] | None = None
-    trials: dict[int, Trial] = field(default_factory=dict)
-    #: ask and tell of candidates, in the order they happened: ("ask" | "tell", number)
-    order: list[tuple[str, int]] = field(default_factory=list)
-    stage: int = 0
-    openings: int = 0
-    reported: tuple[int, ...] = ()
+
+@dataclass
+class Totals:
+    """Sums over all trials, kept as events come in.
+
+    Attributes:
+        asked, told: kind -> how many were announced, and how many of them have a result on the search split.
+        models, items: split -> how many models were scored on it, and how many items in all.
+        seconds: of scoring on the search split.
+        failures: kind of failure -> how many.
+    """
+
+    asked: Counter[str] = field(default_factory=Counter)
+    told: Counter[str] = field(default_factory=Counter)
+    models: Counter[Split] = field(default_factory=Counter)
+    items: Counter[Split] = field(default_factory=Counter)
+    seconds: float = 0.0
+    failures: Counter[str] = field(default_factory=Counter)
+
+
+class Record:
+    """The state of a run, rebuilt from its events by `take`.
+
+    Attributes:
+        begin: the first event.
+        trials: by number.
+        order: ask and tell of trials, in the order they happened: ("ask" | "tell", number).
+        results: what was found, in the order it was: (number, split), or (number, None) for a failure.
+        totals: sums over all trials.
+        stage, openings, reported: the last events of these kinds.
+    """
+
+    def __init__(self) -> None:
+        self.begin: Mapping[str, Any] | None = None
+        self.trials: dict[int, Trial] = {}
+        self.order: list[tuple[str, int]] = []
+        self.results: list[tuple[int, Split | None]] = []
+        self.totals = Totals()
+        self.stage = 0
+        self.openings = 0
+        self.reported: tuple[int, ...] = ()
+        self._by_kind: dict[str, list[Trial]] = {}
+        self._complete: list[Trial] = []  # in the order they were told
+        self._complete_at: list[int] = []  # how long `order` was then
 
     @classmethod
     def of(cls, events: Iterable[Mapping[str, Any]]) -> "Record":
@@ -207,49 +297,92 @@ class Record:
             record.take(event)
         return record
 
-    def take(self, event: Mapping[str, Any]) -> None:
-        """Take in one more event."""
+    def take(self, event: Mapping[str, Any], *, recipe: Recipe | None = None) -> None:
+        """Take in one more event.
+
+        Args:
+            event: plain data; the recipe in it may be JSON text (`events.read`).
+            recipe: the recipe in it, where it is at hand; it is kept until the trial is told.
+        """
         match event["event"]:
             case "begin":
                 self.begin = event
             case "ask":
-                vector = event["vector"]
-                self.trials[event["number"]] = Trial(
-                    number=event["number"],
-                    kind=event["kind"],
-                    name=event["name"],
-                    recipe=Recipe.from_dict(event["recipe"]),
-                    vector=None if vector is None else tuple(vector),
-                    stage=event["stage"],
-                )
-                self.order.append(("ask", event["number"]))
+                self._ask(event, recipe)
             case "tell":
-                trial = self.trials[event["number"]]
-                trial.scores[event["split"]] = {task: TaskScore.from_dict(s) for task, s in event["scores"].items()}
-                trial.fingerprint = event["fingerprint"]
-                if event["split"] == "search":
-                    trial.beaten_by = event.get("beaten_by")
-                    trial.seconds = event["seconds"]
-                    self.order.append(("tell", event["number"]))
+                self._tell(event)
             case "fail":
-                self.trials[event["number"]].failure = Failure(event["kind"], event["message"])
-                self.order.append(("tell", event["number"]))
+                trial = self.trials[event["number"]]
+                trial.failure = Failure(event["kind"], event["message"])
+                self.totals.failures[event["kind"]] += 1
+                self._told(trial, None)
             case "stage":
                 self.stage = event["stage"]
             case "report":
                 self.openings = event["opening"]
                 self.reported = tuple(event["numbers"])
 
+    def add(self, trial: Trial) -> None:
+        """Add a trial of which no event tells."""
+        self.trials[trial.number] = trial
+        insort(self._by_kind.setdefault(trial.kind, []), trial, key=_number)
+
     def of_kind(self, *kinds: str) -> list[Trial]:
         """Return the trials of some kinds (none named: of all), by number."""
-        return [trial for _, trial in sorted(self.trials.items()) if not kinds or trial.kind in kinds]
+        if len(kinds) == 1:
+            return list(self._by_kind.get(kinds[0], ()))
+        found = [trial for kind in kinds or self._by_kind for trial in self._by_kind.get(kind, ())]
+        return sorted(found, key=_number)
 
-    def complete_before(self, number: int) -> list[Trial]:
-        """Return the trials that had a score on every item of the search split when trial `number` was asked for."""
-        order = self.order[: self.order.index(("ask", number))]
-        return [self.trials[told] for what, told in order if what == "tell" and self.trials[told].complete]
+    def complete_before(self, number: int, *, since: int = 0) -> list[Trial]:
+        """Return the trials that had a score on every item of the search split when trial `number` was asked for.
+
+        In the order in which they were told, without the first `since`.
+        """
+        asked = len(self.order) - 1  # it is one of the latest
+        while self.order[asked] != ("ask", number):
+            asked -= 1
+        return self._complete[since : bisect_right(self._complete_at, asked)]
 
     @property
     def candidates(self) -> list[Trial]:
         """The trials that an optimizer proposed and that have a score."""
         return [trial for trial in self.of_kind("candidate") if "search" in trial.scores]
+
+    def _ask(self, event: Mapping[str, Any], recipe: Recipe | None) -> None:
+        packed = event["recipe"]
+        if not isinstance(packed, bytes):
+            packed = json.dumps(packed, separators=(",", ":")).encode()
+        trial = Trial(event["number"], event["kind"], event["name"], packed, event["vector"], stage=event["stage"])
+        trial._recipe = recipe
+        self.add(trial)
+        self.totals.asked[trial.kind] += 1
+        self.order.append(("ask", trial.number))
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
+        trial, split = self.trials[event["number"]], event["split"]
+        trial.scores[split] = {task: TaskScore.from_dict(s) for task, s in event["scores"].items()}
+        trial.fingerprint = event["fingerprint"]
+        self.totals.models[split] += 1
+        self.totals.items[split] += sum(score.items for score in trial.scores[split].values())
+        if split != "search":
+            self.results.append((trial.number, split))
+            return
+        trial.beaten_by = event.get("beaten_by")
+        trial.seconds = event["seconds"]
+        self.totals.seconds += trial.seconds
+        self._told(trial, split)
+        if trial.complete:
+            self._complete.append(trial)
+            self._complete_at.append(len(self.order))
+
+    def _told(self, trial: Trial, split: Split | None) -> None:
+        if trial._packed:
+            trial._recipe = None
+        self.totals.told[trial.kind] += 1
+        self.order.append(("tell", trial.number))
+        self.results.append((trial.number, split))
+
+
+def _number(trial: Trial) -> int:
+    return trial.number

@@ -27,7 +27,7 @@ from evomerge.search.fronts import front_data
 from evomerge.search.predicted import Predictions, summary, summary_line
 from evomerge.search.record import Record, Trial
 from evomerge.search.results import anchors, best_expert, best_of, estimates, gain_row, selected, weights
-from evomerge.search.workers import Scored
+from evomerge.search.workers.base import Scored
 
 # 2: gains, and rates of looping and misshapen answers. 3: the front, rivals of all kinds, what search scores are worth.
 REPORT_VERSION = 3

@@ -24,6 +24,8 @@ from evomerge.search.record import Record, Trial
 
 #: Kinds of which there are many, so that the best of them is flattered by luck: their search scores are shrunk.
 MANY = ("candidate", "random")
+#: More trials than this tell nothing new about how much luck there is in an item's score.
+NOISE_FROM = 2000
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,13 @@ def floors(record: Record) -> dict[str, float]:
 
 def mean_normalised(record: Record, trial: Trial, split: Split) -> float:
     """Return the weighted mean over tasks of a trial's normalised scores on `split`."""
-    return _joined(objectives(record, "search"), [score.mean for score in trial.scores[split].values()])
+    return means_normalised(record, [trial], split)[0]
+
+
+def means_normalised(record: Record, trials: Sequence[Trial], split: Split) -> list[float]:
+    """Return `mean_normalised` of each trial; none for none, also before there is a scale."""
+    scales = objectives(record, "search") if trials else []
+    return [_joined(scales, [score.mean for score in trial.scores[split].values()]) for trial in trials]
 
 
 def joined_interval(record: Record, trial: Trial, split: Split) -> Interval:
@@ -262,8 +270,12 @@ def _shrunk(scales: Sequence[Objective], members: Sequence[Trial], others: Seque
 
 
 def _noise(task: str, trials: Sequence[Trial]) -> tuple[ItemNoise, int] | None:
-    """Return the noise of an item's scores, and how many items; None if fewer than two of either are complete."""
-    rows = [trial.scores["search"][task].array for trial in trials if trial.complete]
+    """Return the noise of an item's scores, and how many items; None if fewer than two of either are complete.
+
+    It is told from `NOISE_FROM` trials from all over the search, where there are many more.
+    """
+    complete = [trial for trial in trials if trial.complete]
+    rows = [trial.scores["search"][task].array for trial in complete[:: max(1, len(complete) // NOISE_FROM)]]
     if len(rows) < 2 or len(rows[0]) < 2:
         return None
     return item_noise(np.array(rows)), len(rows[0])

@@ -31,10 +31,12 @@ from evomerge.search.predicted import predictions_of
 from evomerge.search.record import Record
 from evomerge.search.report import build_report, print_report
 from evomerge.search.results import mean_normalised, selected
-from evomerge.search.scorer import load_scorer, pick_device, start_sandbox
 from evomerge.search.tracking import Tracking
 from evomerge.search.watch import Follower, LogFile, Outline, StatusFile, Terminal, Workbench
-from evomerge.search.workers import InProcessPool, Scorer, WorkerPool
+from evomerge.search.workers.base import Factory
+from evomerge.search.workers.building import Elsewhere, Here
+from evomerge.search.workers.choosing import choose
+from evomerge.search.workers.in_process import InProcessPool
 
 
 def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, open_report: bool) -> float:
@@ -57,7 +59,7 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
     directory.prepare(data)
 
     with closing(Ledger(directory.ledger)) as ledger:
-        begun = ledger.events[0] if ledger.events else {}
+        record, begun = Record.of(ledger.events()), ledger.begin or {}
         random = begun["random"] if "random" in begun else random_baselines(config)  # resumed: as many as it began with
         starting = baselines(opened.stages[0].space, replace(config.baselines, random=random), seed=config.seed)
         follower = Follower(
@@ -72,22 +74,30 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
                 report=open_report,
             )
         )
-        workers = Workbench(InProcessPool())
+        chosen, devices = choose(config)
+        workers = Workbench(chosen)
         with StatusFile(directory.status, follower, workers.now) as status:
             spaces = [stage.space.dimensions for stage in opened.stages]
             others: list[Observer] = [status, Mirror(directory.mirror, name=path.resolve().name, stages=spaces)]
             if tracker is not None:
                 others.append(Tracking(tracker, config.tracker.name, directory=directory, config=data))
             store = OutcomeStore(outcomes_of(directory, data), read_also=inherited)
-            with closing(store), _watched(directory, ledger, follower, workers, others) as (observers, say):
+            with (
+                closing(store),
+                closing(workers),
+                _watched(directory, record, follower, workers, others) as (observers, say),
+            ):
                 advice = advice_on(config, opened)
                 for line in advice:
                     say(f"advice: {line}")
                 facts = about(opened.pool.layout, opened.tasks, opened.items, advice)
                 directory.write_json(directory.about, facts.to_dict())
-                backend = _start(
-                    workers, config, opened, store, begun.get("backend", {}).get("batching", batching), say
-                )
+                batching = begun.get("backend", {}).get("batching", batching)
+                if isinstance(chosen, InProcessPool):
+                    factory: Factory = Here(config, opened.pool, opened.tasks, store, batching)
+                else:
+                    factory = Elsewhere(config, store.directory, tuple(inherited), batching)
+                backend = workers.start(factory, devices, say)
                 search = Search(
                     config,
                     stages=opened.stages,
@@ -100,10 +110,11 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
                     },
                     pool=workers,
                     ledger=ledger,
+                    record=record,
                     watch=observers,
                     say=say,
                 )
-                record = search.run()
+                search.run()
                 reported = search.report() if open_report else {}
                 store.compact()
                 directory.write_front(record)
@@ -122,7 +133,7 @@ def run_search(config: SearchConfig, data: Mapping[str, Any], path: Path, *, ope
 
 @contextmanager
 def _watched(
-    directory: RunDirectory, ledger: Ledger, follower: Follower, workers: Workbench, others: Sequence[Observer]
+    directory: RunDirectory, record: Record, follower: Follower, workers: Workbench, others: Sequence[Observer]
 ) -> Iterator[tuple[Observers, Callable[[str], None]]]:
     """Have a search watched by the terminal, the log and others; yields them, and what says a line to the first two."""
     log = LogFile(directory.log, follower)
@@ -136,35 +147,7 @@ def _watched(
     try:
         yield observers, say
     finally:
-        observers.close(Record.of(ledger.events))
-
-
-def _start(
-    workers: WorkerPool,
-    config: SearchConfig,
-    opened: Opened,
-    store: OutcomeStore,
-    batching: Any,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    """Start the workers, with the batch sizes that the run began with; return the settings of their back end."""
-    confined = start_sandbox(opened.tasks.values(), config.evaluation)
-    if confined is not None:
-        say(f"sandbox: {confined}")
-    settings: dict[str, Any] = {}
-
-    def scorer(device: str) -> Scorer:
-        engine, evaluator = load_scorer(
-            *(opened.pool, opened.tasks, config.evaluation, device, store),
-            memory=config.workers.memory,
-            batching=batching,
-            say=say,
-        )
-        settings.update(evaluator.backend.settings)
-        return Scorer(engine, evaluator)
-
-    workers.start(scorer, [pick_device(config.evaluation.device)])
-    return settings
+        observers.close(record)
 
 
 def advice_on(config: SearchConfig, opened: Opened) -> list[str]:

@@ -4,6 +4,7 @@ The jobs of a sweep stop at the selection split, so that the report items are no
 knows nothing about launchers; Hydra calls `Sweep` when all jobs are done.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,35 @@ from evomerge.search.config import SearchConfig
 from evomerge.search.directory import RunDirectory
 from evomerge.search.results import mean_normalised, selected
 
-#: The directories of the sweeps that ended in this process.
-finished_sweeps: list[Path] = []
+
+@dataclass(frozen=True)
+class FinishedSweep:
+    """A sweep whose jobs are all done.
+
+    Attributes:
+        path: its directory.
+        elsewhere: its jobs ran where a launcher started them, not in this process.
+    """
+
+    path: Path
+    elsewhere: bool
+
+
+#: The sweeps that ended in this process.
+finished_sweeps: list[FinishedSweep] = []
 
 
 class Sweep(Callback):  # type: ignore[misc]
     """Notes where a sweep was. (Hydra turns errors in a callback into warnings, so the work is done elsewhere.)"""
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
-        """Note the directory of the sweep."""
-        finished_sweeps.append(Path(config.hydra.sweep.dir))
+        """Note the sweep."""
+        elsewhere = "basic_launcher" not in config.hydra.launcher._target_
+        finished_sweeps.append(FinishedSweep(Path(config.hydra.sweep.dir), elsewhere))
 
 
-def report_winner(sweep: Path) -> None:
-    """Find the run whose best candidate is best on the selection split, and open the report split for it.
+def winner_of(sweep: Path) -> RunDirectory:
+    """Find the run whose best candidate is best on the selection split.
 
     Raises `WorkError` if no run of the sweep has got as far as the selection split.
     """
@@ -43,6 +59,11 @@ def report_winner(sweep: Path) -> None:
         print(f"{run.path}: best on selection {value:.3f}")
     _, winner = max(scored, key=lambda pair: pair[0])
     print(f"winner of the sweep: {winner.path}")
+    return winner
+
+
+def open_report(winner: RunDirectory) -> None:
+    """Open the report split for the winner of a sweep."""
     from evomerge.search.start import run_search  # here: Hydra imports this file before every job
 
     data = winner.read_config()

@@ -20,7 +20,8 @@ from tests.search.runs import here
         (WorkError("the work"), 1, "evomerge: the work\n"),
         (OSError(28, "No space left on device", "/here"), 1, "evomerge: /here: No space left on device\n"),
         (KeyboardInterrupt(), 130, "evomerge: interrupted\n"),
-        (Terminated("x"), 143, "evomerge: ended by SIGTERM\n"),
+        (Terminated([signal.SIGTERM]), 143, "evomerge: ended by SIGTERM\n"),
+        (Terminated([signal.SIGUSR2, signal.SIGTERM]), 140, "evomerge: ended by SIGUSR2\n"),
     ],
 )
 def test_statuses(monkeypatch, capsys, error, status, words):
@@ -50,6 +51,9 @@ def test_statuses(monkeypatch, capsys, error, status, words):
         (["search", "tasks=[gsm8k,mbppp]"], "did you mean 'mbpp'?"),
         (["search", "~tasks.zoo_cod"], "~tasks.zoo_cod: there is no such key; did you mean 'tasks.zoo_code'?"),
         (["search", "seed=1,2"], "several values are a sweep, evomerge search -m ..."),
+        (["search", "hydra/launcher=slurm"], "hydra/launcher=slurm: no such launcher here; "),
+        (["search", "hydra/launcher=slurm"], "(Slurm: pip install 'evomerge[cluster]')"),
+        (["search", "hydra.launcher.partitn=gpu"], "hydra.launcher.partitn: no such key; what else sbatch has"),
         (["search", "space.options={lambda: {low: 0.2}}"], "write '+space.options=...', with a plus"),
         (["search", "foo.bar=1"], "unknown configuration key 'foo'; known: baselines, budget, "),
     ],

@@ -11,6 +11,8 @@ NOT_RUN = [
     (r"guide.md", r"Qwen/|gsm8k|arc_easy", "needs a model hub; the same commands are run with the tiny models"),
     (r"guide.md", r"^vllm serve", "needs vLLM, which is not in the test environment"),
     (r"vllm.md", r"", "needs vLLM, which is not in the test environment"),
+    (r"cluster.md", r"", "needs Slurm, GPUs or a model hub; tests/cli/test_cluster.py runs the like on one host"),
+    (r"ray.md", r"", "needs several hosts; tests/search/workers/test_zoo_ray.py runs the like on one"),
     (r"tasks.md", r"tasks=mmlu|--tasks mbpp|MODEL --tasks /home/me|tasks=gsm8k", "needs data sets of the reader's"),
     (r"tasks.md", r"^evomerge overlap", "needs texts of the reader's; tests/evaluation/test_overlap.py runs the like"),
 ]

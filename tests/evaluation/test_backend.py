@@ -208,6 +208,15 @@ def test_too_little_memory_halves_the_batch(backend, monkeypatch):
         texts(backend, generating(PROMPTS[:1]))
 
 
+def test_a_batch_that_a_process_was_killed_at_is_answered_in_parts(backend, monkeypatch):
+    whole = texts(backend, generating(PROMPTS[:8]))
+    start, sizes = backend._decoder.start, []
+    monkeypatch.setattr(backend._decoder, "start", lambda rows, *rest: sizes.append(len(rows)) or start(rows, *rest))
+    monkeypatch.setattr(backend, "sparing", True)
+    assert texts(backend, generating(PROMPTS[:7])) == whole[:7]
+    assert sizes == [2, 2, 2, 1]
+
+
 def test_a_repetition_penalty_is_that_of_transformers(model_dir):
     model, tokenizer = load_model(model_dir)
     model.generation_config.repetition_penalty = 1.4

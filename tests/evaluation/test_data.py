@@ -71,6 +71,11 @@ def test_zoo_items():
     assert {len(rows) for rows in zoo_dataset("math").values()} == {16, 400, 600}
 
 
+def test_other_items_for_a_task_of_the_zoo(tmp_path):
+    found = zoo_dataset("math", {"search": write(tmp_path / "a.jsonl", [{"question": "a", "answer": "#### 1"}])})
+    assert {split: list(rows) for split, rows in found.items()} == {"search": [{"question": "a", "answer": "#### 1"}]}
+
+
 def test_mbpp_is_divided_by_its_ids(tmp_path):
     rows = [{"task_id": i, "text": f"t{i}"} for i in range(1, 975)]
     data = mbpp_dataset(write(tmp_path / "mbpp.jsonl", rows))

@@ -36,6 +36,16 @@ def test_random_states_are_put_back_after_an_error():
     assert states() == before
 
 
+def test_within_itself_it_changes_nothing():
+    before = states()
+    with undisturbed():
+        with undisturbed():
+            torch.rand(3)
+        assert logging.getLogger("lm_eval").level == logging.CRITICAL
+        assert states() != before
+    assert states() == before
+
+
 def test_noise_is_off_inside_and_on_after(capsys, caplog):
     logger = logging.getLogger("lm_eval.somewhere")
     datasets.enable_progress_bars()  # another test may have run a command, which silences the libraries for good

@@ -116,6 +116,15 @@ def test_another_writers_outcomes_are_seen_when_a_model_is_first_asked_for(tmp_p
     assert find(second, 3, key="c") == outcome(3)
 
 
+def test_a_model_is_looked_for_again(tmp_path):
+    first, second = OutcomeStore(tmp_path), OutcomeStore(tmp_path)
+    assert find(second, 1, key="a") is None
+    first.add("a", "g", "s", [outcome(1)])
+    assert find(second, 1, key="a") is None
+    second.look_again("a")
+    assert find(second, 1, key="a") == outcome(1)
+
+
 def test_models_that_fell_out_of_memory_are_read_again(tmp_path, monkeypatch, settled):
     monkeypatch.setattr(module, "KEPT_ROWS", 10)
     store = OutcomeStore(tmp_path)

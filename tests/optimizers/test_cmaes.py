@@ -185,7 +185,7 @@ def test_a_flat_landscape_restarts_elsewhere_with_twice_the_population():
 def test_results_of_a_run_before_the_restart_are_not_used():
     def after(value):
         optimizer = told([((0.9, 0.9), 0.5)])
-        flying = optimizer.ask(603)
+        flying = optimizer.ask(601)
         late = flying.pop()
         for p in flying:
             optimizer.tell(p, result(0.5))
@@ -194,6 +194,26 @@ def test_results_of_a_run_before_the_restart_are_not_used():
         return drive(optimizer, 450)[-1]
 
     assert after(0.9) == after(0.1)
+
+
+def test_with_very_many_in_flight_an_update_takes_half_as_many_results():
+    """Points drawn dozens of updates ago lead astray; nobody waits all the same."""
+
+    def late(workers, evaluations):
+        optimizer = CmaEs(Problem(box(10), goals(), seed=0))
+        populations = [optimizer._population]
+        flying = optimizer.ask(workers)
+        while len(flying) < workers + evaluations:
+            optimizer.tell(flying[len(flying) - workers], result(*quadratic(flying[len(flying) - workers].vector)))
+            flying += optimizer.ask(1)
+            populations.append(optimizer._population)
+        return optimizer, populations
+
+    _, populations = late(3 * 10, 60)
+    assert set(populations) == {10}
+    many, populations = late(200, 1500)
+    assert set(populations[1:]) == {99}
+    assert quadratic(many._mean())[0] > quadratic((0.5,) * 10)[0]
 
 
 def test_a_converged_search_restarts():

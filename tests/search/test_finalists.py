@@ -26,8 +26,9 @@ def run(*candidates: tuple[int, int], random=(), untuned=()) -> Record:
     for kind, points in (("untuned", untuned), ("random", random), ("candidate", candidates)):
         for a, b in points:
             number = len(found.trials)
-            scores = record({"search": {"a": right(a), "b": right(b)}}).trials[0].scores
-            found.trials[number] = replace(example, number=number, kind=kind, name=f"{kind} {number}", scores=scores)
+            trial = Trial(number, kind, f"{kind} {number}", example.recipe, example.vector)
+            trial.scores = record({"search": {"a": right(a), "b": right(b)}}).trials[0].scores
+            found.add(trial)
     return found
 
 

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import json
 import os
@@ -9,7 +10,7 @@ import pytest
 
 from evomerge.errors import UsageError, WorkError
 from evomerge.search.directory import RunDirectory
-from evomerge.search.ledger import LEDGER_VERSION, Ledger, check_version, is_open, read_events
+from evomerge.search.ledger import LEDGER_VERSION, Ledger, check_version, is_open, parsed_events, read_events
 from tests.search.runs import here
 
 BEGIN = {"event": "begin", "version": LEDGER_VERSION}
@@ -21,7 +22,7 @@ def test_events_survive(tmp_path):
     ledger.append({"event": "ask", "number": 0, "x": 0.1 + 0.2})
     ledger.close()
     again = Ledger(tmp_path / "ledger.jsonl")
-    assert again.events == [BEGIN, {"event": "ask", "number": 0, "x": 0.1 + 0.2}]
+    assert list(again.events()) == [BEGIN, {"event": "ask", "number": 0, "x": 0.1 + 0.2}]
 
 
 @pytest.mark.parametrize("torn", [b'{"event":"te', b'{"event":"tell"}', b"\xff\x00"])
@@ -29,7 +30,7 @@ def test_a_torn_last_line_is_dropped_and_the_next_event_is_whole(tmp_path, torn)
     path = tmp_path / "ledger.jsonl"
     path.write_bytes(json.dumps(BEGIN).encode() + b"\n" + torn)
     ledger = Ledger(path)
-    assert ledger.events == [BEGIN]
+    assert list(ledger.events()) == [BEGIN]
     ledger.append({"event": "ask"})
     assert read_events(path)[0] == [BEGIN, {"event": "ask"}]
 
@@ -37,8 +38,9 @@ def test_a_torn_last_line_is_dropped_and_the_next_event_is_whole(tmp_path, torn)
 def test_damage_in_the_middle_is_refused(tmp_path):
     path = tmp_path / "ledger.jsonl"
     path.write_text(json.dumps(BEGIN) + "\n{broken\n" + json.dumps(BEGIN) + "\n")
-    with pytest.raises(UsageError, match="line 2 is damaged"):
-        Ledger(path)
+    for events in (Ledger(path).events(), parsed_events(path)):
+        with pytest.raises(UsageError, match="line 2 is damaged"):
+            list(events)
     assert path.read_text().count("\n") == 3, "nothing is lost by refusing"
 
 
@@ -119,3 +121,18 @@ def test_a_folder_without_write_permission(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(WorkError, match="cannot be written"):
         Ledger(tmp_path / "ledger.jsonl")
+
+
+def test_two_writers_are_noticed_where_there_are_no_locks(tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    one = Ledger(tmp_path / "ledger.jsonl")
+    one.append(BEGIN)
+    two = Ledger(tmp_path / "ledger.jsonl")
+    two.append({"event": "ask", "number": 0})
+    with pytest.raises(WorkError, match="another process has written to it: two searches run in this directory"):
+        one.append({"event": "ask", "number": 0})
+    two.append({"event": "fail", "number": 0})
+    assert [event["event"] for event in two.events()] == ["begin", "ask", "fail"]

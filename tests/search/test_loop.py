@@ -16,7 +16,7 @@ from evomerge.search.config import SearchConfig
 from evomerge.search.ledger import Ledger
 from evomerge.search.loop import MAX_FAILURES, Search, Stage
 from evomerge.search.results import best_of, front, selected
-from evomerge.search.workers import Scored
+from evomerge.search.workers.base import Scored
 from tests.recipes.test_groups import LLAMA
 from tests.search.test_config import composed
 
@@ -53,8 +53,11 @@ class FormulaPool:
     def __init__(self, fail=lambda number: False):
         self.fail, self.jobs, self.scored, self.items = fail, [], [], 0
 
-    def start(self, factory, devices):
-        raise AssertionError("not used")
+    def start(self, factory, devices, say):
+        return {}
+
+    def close(self):
+        pass
 
     def idle(self):
         return [] if self.jobs else ["one"]
@@ -111,6 +114,7 @@ def make(ledger, *, config=None, pool=None, watch=lambda record: None, facts=Non
 
 def whole(path, **options):
     """Run to the end, report included; return the record and the lines of the ledger."""
+    path.mkdir(exist_ok=True)
     with closing(Ledger(path / "ledger.jsonl")) as ledger:
         search = make(ledger, **options)
         record = search.run()
@@ -211,10 +215,27 @@ def test_many_failures_in_a_row_end_the_run_with_a_reason(tmp_path):
         search.run()
 
 
-def test_a_baseline_that_fails_ends_the_run(tmp_path):
-    search = make(Ledger(tmp_path / "ledger.jsonl"), pool=FormulaPool(fail=lambda number: number == 1))
-    with pytest.raises(WorkError, match="baseline 'x' could not be scored"):
-        search.run()
+def test_a_baseline_that_fails_ends_the_run_and_is_scored_by_the_next(tmp_path):
+    with closing(Ledger(tmp_path / "ledger.jsonl")) as ledger:
+        search = make(ledger, pool=FormulaPool(fail=lambda number: number == 1))
+        with pytest.raises(WorkError, match="'x' could not be scored on search: made to fail"):
+            search.run()
+    whole(tmp_path)
+    whole(tmp_path / "undisturbed")
+    told, undisturbed = (
+        [event["number"] for event in map(json.loads, (path / "ledger.jsonl").open()) if event["event"] == "tell"]
+        for path in (tmp_path, tmp_path / "undisturbed")
+    )
+    assert sorted(told) == sorted(undisturbed)
+
+
+def test_a_random_baseline_that_failed_is_not_scored_again(tmp_path):
+    some = {"grid": [0.5], "untuned": [], "random": 3}
+    _, lines = whole(tmp_path, config=configuration(baselines=some), pool=FormulaPool(fail=lambda number: number == 5))
+    assert sum(json.loads(line)["event"] == "fail" for line in lines) == 1
+    again = FormulaPool()
+    assert whole(tmp_path, config=configuration(baselines=some), pool=again)[1] == lines
+    assert again.scored == [scored for scored in again.scored if scored[1] == "report"]
 
 
 def test_other_weights_for_a_recipe_are_noticed(tmp_path):
@@ -311,3 +332,26 @@ def test_scores_that_cannot_be_bounded_are_not_raced(tmp_path):
     search = make(Ledger(tmp_path / "ledger.jsonl"), pool=Losses(), config=configuration(racing=RACING))
     with pytest.raises(UsageError, match=r"items of a have scores outside \[0, 1\]; write racing.enabled=false"):
         search.run()
+
+
+def test_jobs_that_share_outcomes_begin_at_different_baselines(tmp_path):
+    data = configuration()
+    shared = replace(data, evaluation=replace(data.evaluation, outcomes="shared"))
+
+    def order(config, path, until=None):
+        pool = FormulaPool(fail=lambda number: number == until)
+        record, _ = whole(path, config=config, pool=pool)
+        numbers = [number for number, split in pool.scored if split == "search" and number < 6]
+        return numbers, {number: trial.scores for number, trial in record.trials.items()}
+
+    alone, scores = order(data, tmp_path / "alone")
+    orders = []
+    for seed in range(4):
+        numbers, found = order(replace(shared, seed=seed), tmp_path / str(seed))
+        assert sorted(numbers) == sorted(alone)
+        assert sorted(numbers[:3]) == [0, 1, 2], "base and experts come first in every order"
+        assert seed != data.seed or found == scores
+        orders.append(numbers)
+    assert alone == sorted(alone)
+    assert len({tuple(numbers) for numbers in orders}) > 1
+    assert order(replace(shared, seed=3), tmp_path / "again")[0] == orders[3]

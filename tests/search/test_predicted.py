@@ -180,5 +180,8 @@ def test_a_report_says_how_good_they_are(run):
 
 def test_too_few_points_give_none(run):
     _, record, _ = run
-    few = type(record)(begin=record.begin, trials={n: record.trials[n] for n in (0, 1, 2)})
+    few = type(record)()
+    few.begin = record.begin
+    for number in (0, 1, 2):
+        few.add(record.trials[number])
     assert predictions_of(few, SPACE, STARTING) is None

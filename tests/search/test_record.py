@@ -4,7 +4,9 @@ import pytest
 
 from evomerge.evaluation.health import Health
 from evomerge.evaluation.types import Likelihood, Outcome, responses_to_text
-from evomerge.search.record import TaskScore
+from evomerge.recipes import Recipe
+from evomerge.search.ledger import parse
+from evomerge.search.record import Record, TaskScore
 from tests.search.records import CUT, RIGHT, WRONG, answers, record
 
 
@@ -58,3 +60,45 @@ def test_items_are_compared_by_their_places():
     assert candidate.gain_over(parent).items == parent.gain_over(candidate).items == 3
     assert candidate.gain_over(parent).total == pytest.approx(1 / 3)
     assert again(candidate) == candidate
+
+
+def test_sums_and_lists_are_those_of_all_trials():
+    model = {"search": {"t": answers(3, wrong=1)}, "selection": {"t": answers(2)}}
+    found = record(*[model] * 5, *[{"search": {"t": answers(2, wrong=2)}}] * 3)
+    found.take({"event": "ask", **found.trials[7].ask_event(), "number": 8})
+    found.take({"event": "fail", "number": 8, "kind": "memory", "message": ""})
+    totals, trials = found.totals, found.trials.values()
+    assert totals.asked == {"base": 1, "expert": 2, "uniform": 2, "candidate": 4}
+    assert totals.told == totals.asked
+    assert totals.models == {"search": 8, "selection": 5}
+    assert totals.items == {"search": 32, "selection": 10}
+    assert totals.seconds == sum(trial.seconds for trial in trials) == 8.0
+    assert totals.failures == {"memory": 1}
+    assert found.of_kind() == sorted(trials, key=lambda trial: trial.number)
+    assert [trial.number for trial in found.of_kind("expert", "base")] == [0, 1, 2]
+    assert [(number, split) for number, split in found.results if number > 5] == [
+        (6, "search"), (7, "search"), (8, None),
+    ]  # fmt: skip
+
+
+def test_what_was_complete_when_one_was_asked_for():
+    found = record(*[{"search": {"t": answers(1)}}] * 8)
+    for number in found.trials:
+        asked = found.order.index(("ask", number))
+        told = [other for what, other in found.order[:asked] if what == "tell"]
+        assert [trial.number for trial in found.complete_before(number)] == told
+
+
+def test_a_recipe_is_read_where_it_is_wanted():
+    """A ledger's line is read without its recipe; names that look like its ends change nothing."""
+    event = record(*[{}] * 6).trials[5].ask_event()
+    event["name"] = 'x","recipe":{},"vector":[]'
+    event["recipe"]["experts"] = {"a": ',"vector":', "b": '"recipe":'}
+    for parameter in event["recipe"]["parameters"].values():
+        parameter |= {"a": parameter.pop("x"), "b": parameter.pop("y")}
+    for separators in ((",", ":"), (", ", ": ")):
+        line = json.dumps(event, separators=separators).encode() + b"\n"
+        trial = Record.of([parse(line)]).trials[5]
+        assert (trial.name, trial.vector) == (event["name"], tuple(event["vector"]))
+        assert trial.recipe == Recipe.from_dict(event["recipe"])
+        assert trial.ask_event() == event

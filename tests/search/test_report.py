@@ -9,7 +9,7 @@ from evomerge.search.finalists import reported
 from evomerge.search.record import TaskScore
 from evomerge.search.report import build_report, print_report, table
 from evomerge.search.results import estimates
-from evomerge.search.workers import Scored
+from evomerge.search.workers.base import Scored
 from tests.search.records import answers, record
 from tests.search.test_finalists import ITEMS, right, run, select
 from tests.search.test_results import BETTER, PARENT, WEAK

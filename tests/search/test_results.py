@@ -1,5 +1,6 @@
 from evomerge.search.fronts import front_row
 from evomerge.search.results import best_parent, estimates, gain_of
+from evomerge.search.watch.news import News
 from tests.search.records import answers, record
 
 PARENT, BETTER = answers(5, wrong=2, cut=3), answers(5, wrong=2) + answers(3)
@@ -59,3 +60,9 @@ def test_a_row_of_the_front_has_health_and_gain_on_every_split():
     assert row["selection"]["b"]["gain"]["explained_by_health"] is False
     expert = front_row(record, record.trials[1], estimates(record)[1])["scores"]["search"]["a"]
     assert (expert["health"]["truncated"], expert["gain"]) == (0.3, None)
+
+
+def test_a_run_that_was_killed_before_there_was_a_scale_goes_on():
+    begun = record({"search": {"a": WEAK, "b": WEAK}}, {}, {})
+    (line,) = News()(begun, None)
+    assert line.text == "resumed: 1 models were scored before"

@@ -235,6 +235,8 @@ def main() -> None:
     os.environ.clear()
     limits = Limits(float(seconds), *map(int, numbers))
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    for number in (signal.SIGTERM, signal.SIGUSR2):  # a scheduler's words to a whole job, which no program failed for
+        signal.signal(number, signal.SIG_IGN)
     try:
         confinement = confine(level, limits, int(user))
     except RefusedError as refused:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from evomerge.durable import unwritable
 from evomerge.errors import WorkError
 from evomerge.evaluation.store import compaction
 from evomerge.evaluation.store.contents import Batch, Row, check_storable
@@ -65,6 +66,10 @@ class OutcomeStore:
         """
         return self._model(key).responses.get((generation, prompt_hash))
 
+    def look_again(self, key: str) -> None:
+        """Have what is known of a model read once more when it is next asked for: others may have scored it since."""
+        self._models.pop(key, None)
+
     def of_model(self, key: str) -> list[Outcome]:
         """Return all outcomes of a model, under whatever settings they were made."""
         return list(self._model(key).outcomes.values())
@@ -81,7 +86,7 @@ class OutcomeStore:
         try:
             self._writer.outcomes(key, generation, scoring, outcomes)
         except OSError as error:
-            raise self._unwritable(error) from None
+            raise unwritable(self.directory, error) from None
         if key in self._models:
             self._models[key].take([Row(generation, scoring, outcome) for outcome in outcomes])
 
@@ -91,7 +96,7 @@ class OutcomeStore:
         try:
             self._writer.batch(key, generation, batch)
         except OSError as error:
-            raise self._unwritable(error) from None
+            raise unwritable(self.directory, error) from None
         if key in self._models:
             self._models[key].take((), [Batch(generation, tuple(batch))])
 
@@ -119,7 +124,7 @@ class OutcomeStore:
         except FileNotFoundError:
             pass  # another process compacts this folder and has taken a file
         except OSError as error:
-            raise self._unwritable(error) from None
+            raise unwritable(self.directory, error) from None
 
     def close(self) -> None:
         """Close this writer's file."""
@@ -154,12 +159,6 @@ class OutcomeStore:
                     ) from None
                 time.sleep(0.1 * attempt)
         return model
-
-    def _unwritable(self, error: OSError) -> WorkError:
-        return WorkError(
-            f"{self.directory}: outcomes cannot be written: {error.strerror or error}; what was recorded is safe, "
-            "the same command goes on from there"
-        )
 
 
 class _Model:

@@ -42,7 +42,7 @@ class BayesianMap(MapSearch):
 
     def _worth(self, surrogates: Surrogates, pool: Array) -> Array:
         """Return the spread of the normalised scores, summed over tasks, times the chance of an improvement."""
-        goal = self._goal()
+        goal = self._goal(self._values.all)
         best = self._best(surrogates, goal)
         draws = surrogates.draws(pool, normals(len(self.objectives)))
         s, n, m = draws.shape

@@ -49,13 +49,21 @@ class Filler:
 
     def __init__(self, count: int, seed: int) -> None:
         self._sequence = qmc.Sobol(count, scramble=True, seed=np.random.default_rng(seed))
+        self.count = 0  # how often it was called
 
-    def next(self, known: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    def skip(self, count: int) -> None:
+        """Go where `count` calls lead, in a fresh object."""
+        self.count = count
+        if count:
+            self._sequence.fast_forward(count * _CHOICE)
+
+    def next(self, known: Array) -> tuple[float, ...]:
         """Return the next point."""
+        self.count += 1
         points = self._sequence.random(_CHOICE)
-        if not known:
+        if not len(known):
             return tuple(points[0].tolist())
-        gaps = np.min(np.linalg.norm(points[:, None] - np.asarray(known), axis=2), axis=1)
+        gaps = np.min(np.linalg.norm(points[:, None] - known, axis=2), axis=1)
         return tuple(points[int(np.argmax(gaps))].tolist())
 
 

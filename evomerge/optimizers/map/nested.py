@@ -13,6 +13,7 @@ weights stand where they change least until the tree is done.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -130,12 +131,15 @@ class NestedMap(MapSearch):
             if proposal.number in pair.asked:
                 pair.told[proposal.number] = result
 
-    def _goal(self) -> Goal:
+    def _save(self) -> dict[str, Any] | None:
+        return None  # of the tree there is no snapshot
+
+    def _goal(self, values: Array) -> Goal:
         return SingleGoal(self.objectives, self._scalarize)
 
     def _worth(self, surrogates: Surrogates, pool: Array) -> Array:
-        best = self._best(surrogates, self._goal())
-        return _gains(self._goal(), best, surrogates, pool)
+        goal = self._goal(self._values.all)
+        return _gains(goal, self._best(surrogates, goal), surrogates, pool)
 
     def _next(self) -> tuple[float, ...]:
         while not self._done:

@@ -23,6 +23,7 @@ SCRIPTS = (
     "theme",
     "charts",
     "glance",
+    "optimizers",
     "front",
     "parallel",
     "table",

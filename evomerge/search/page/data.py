@@ -17,6 +17,7 @@ from evomerge.search.directory import RunDirectory
 from evomerge.search.fronts import hypervolume_data
 from evomerge.search.page.cost import cost
 from evomerge.search.page.curves import baseline_lines, curves
+from evomerge.search.page.groups import comparison_data
 from evomerge.search.page.heat import Grid
 from evomerge.search.page.importance import importance
 from evomerge.search.page.notes import failures, flags, flat_scales
@@ -27,21 +28,22 @@ from evomerge.search.page.view import View
 from evomerge.search.page.wins import wins
 
 
-def page_data(runs: Sequence[Path]) -> dict[str, Any]:
+def page_data(runs: Sequence[Path | View]) -> dict[str, Any]:
     """Return the data of a page on one or several runs.
 
     Raises `UsageError` for what is no run or has no scores yet, and for runs that were not scored on the same items or
     have other objectives, so that they cannot be compared.
     """
-    views = [View.open(path) for path in runs]
+    views = [run if isinstance(run, View) else View.open(run) for run in runs]
     for other in views[1:]:
         _check_comparable(views[0], other)
-    names = _names([view.path for view in views])
+    names = run_names([view.path for view in views])
     return {
         "version": PAGE_VERSION,
         "evomerge": __version__,
         "title": names[0] if len(names) == 1 else f"{len(names)} runs",
         "tasks": _tasks(views),
+        "comparison": comparison_data(views),
         "runs": [_run(view, name, views[0]) for view, name in zip(views, names, strict=True)],
     }
 
@@ -137,6 +139,16 @@ def _predicted(view: View) -> dict[str, Any] | None:
 # ---- several runs ----------------------------------------------------------------------------------------------------
 
 
+def comparable(views: Sequence[View]) -> list[list[View]]:
+    """Return runs in lots that can be compared: the same models, tasks, items, weights and floors."""
+    lots: dict[str, list[View]] = {}
+    for view in views:
+        models = {key: view.config.get("models", {}).get(key) for key in ("base", "experts")}
+        same = (models, view.tasks, _search_prompts(view), view.weights, view.floors)
+        lots.setdefault(repr(same), []).append(view)
+    return list(lots.values())
+
+
 def _check_comparable(first: View, other: View) -> None:
     """Raise `UsageError` unless two runs have the same objectives and were scored on the same items."""
     both = f"{first.path} and {other.path}"
@@ -167,7 +179,7 @@ def _scale_notes(view: View, first: View) -> list[str]:
     ]
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
+def run_names(paths: Sequence[Path]) -> list[str]:
     """Return the shortest ends of the paths that tell the runs apart."""
     resolved = [path.resolve() for path in paths]
     for depth in range(1, max(len(path.parts) for path in resolved) + 1):

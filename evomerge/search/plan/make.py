@@ -29,12 +29,13 @@ from evomerge.search.plan.measured import Measured
 from evomerge.search.plan.needs import THIS_MACHINE, Limits, Needs, gpu_of
 from evomerge.search.plan.result import Plan
 from evomerge.search.plan.shape import Shape, absent_models
-from evomerge.search.plan.total import known
+from evomerge.search.plan.total import Crew, known
 from evomerge.search.plan.totals import totals
 from evomerge.search.plan.verdict import compare
 from evomerge.search.plan.work import allowed_candidates, steps
 from evomerge.search.record import Trial
 from evomerge.search.scorer import pick_device
+from evomerge.search.workers.choosing import choose
 
 
 def make_plan(
@@ -67,13 +68,14 @@ def make_plan(
     starting = baselines(spaces[0], replace(config.baselines, random=random_baselines(config)), seed=config.seed)
     tasks, items = open_tasks(config, pool) if pool else ({}, None)
     counts = _counts(config, items)
-    gpu = gpu_of(config, limits)
+    gpu, crew = gpu_of(config, limits), crew_of(config, limits)
     needs = Needs(
         *(config, shape),
         methods={one.recipe.method for one in starting} | {_example(space).recipe.method for space in spaces},
         batches=batches(config, tasks, counts, pool, "cuda" if gpu else "cpu"),
         limits=limits,
         gpu=gpu,
+        workers=1 if config.workers.name == "ray" else crew.workers,
     )
     host, device = needs.host(), needs.device()
     findings = needs.findings(host, device)
@@ -108,6 +110,7 @@ def make_plan(
         else totals(
             *(config, found, work, spaces[-1]),
             start=begun,
+            crew=crew,
             baselines=len(starting),
             candidates=candidates or 0,
             others=optimizers,
@@ -115,7 +118,7 @@ def make_plan(
             say=say,
         ),
         findings=tuple(findings),
-        notes=tuple(_notes(config, absent, found, candidates, counts)),
+        notes=tuple(_notes(config, crew, absent, found, candidates, counts)),
     )
 
 
@@ -173,8 +176,22 @@ def _free_disk(run: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+def crew_of(config: SearchConfig, limits: Limits) -> Crew:
+    """Return who will score: on this machine as a search finds it out; elsewhere so many as are named, else one.
+
+    Raises `UsageError` for what the search would refuse.
+    """
+    wanted = config.workers.devices
+    if config.workers.name != "ray" and limits == THIS_MACHINE:
+        return Crew(len(choose(config)[1]), len(os.sched_getaffinity(0)))
+    if isinstance(wanted, int):
+        return Crew(wanted)
+    return Crew(1 if isinstance(wanted, str) else len(wanted))
+
+
 def _notes(
     config: SearchConfig,
+    crew: Crew,
     absent: Sequence[str],
     found: Measured | None,
     candidates: int | None,
@@ -182,6 +199,11 @@ def _notes(
 ) -> Iterable[str]:
     if absent:
         yield f"{len(absent)} of the models are not on this machine: their shape is that of models.shape, no seconds"
+    if config.workers.name == "ray":
+        hint = "" if isinstance(config.workers.devices, int) else " (workers.devices=NUMBER says how many there are)"
+        yield f"the Ray cluster is not asked: reckoned with {crew.workers} of its workers{hint}, each as one here"
+    if crew.workers > 1:
+        yield f"{crew.workers} workers score at a time: the memory above is that of each, the seconds are those of all"
     if config.evaluation.backend == "vllm":
         yield "vLLM keeps a model of its own in processes of its own: their memory is not in these numbers"
     if config.evaluation.device_map is not None:

@@ -7,7 +7,7 @@ knows nothing about seconds.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from evomerge.evaluation.batching import CACHE_SHARE, MOST_ROWS
+from evomerge.evaluation.batching import CACHE_SHARE, MOST_ROWS, kept_bytes
 from evomerge.evaluation.decoding.decoder import FILL_TOKENS
 from evomerge.merging import METHODS
 from evomerge.search.plan.shape import Shape
@@ -128,7 +128,7 @@ def fitted(shape: Shape, batch: Batch, itemsize: int, kind: str, left: int | Non
     """Return a batch with no more rows than keys and values fit into what is left, by the rule of `batching`."""
     if left is None:
         return batch
-    tokens = int(max(0, left) * CACHE_SHARE[kind]) // (shape.cache_values * itemsize)
+    tokens = int(max(0, left) * CACHE_SHARE[kind]) // (shape.cache_values * kept_bytes(itemsize, kind))
     tokens = 1 << max(0, tokens.bit_length() - 1)
     return replace(batch, rows=max(1, min(batch.rows, tokens // (batch.prompt + batch.answer))))
 
@@ -141,7 +141,7 @@ def _largest(shape: Shape, batches: Iterable[Batch], itemsize: int, kind: str, l
 
 def scoring(shape: Shape, batch: Batch, itemsize: int, kind: str) -> int:
     """Return the bytes that scoring one batch takes: keys and values, logits, activations while rows are filled."""
-    cache = batch.rows * (batch.prompt + batch.answer) * shape.cache_values * itemsize
+    cache = batch.rows * (batch.prompt + batch.answer) * shape.cache_values * kept_bytes(itemsize, kind)
     logits = 2 * batch.rows * shape.vocabulary * itemsize
     tokens = min(FILL_TOKENS.get(kind, 4096), batch.rows * batch.prompt)
     filling = tokens * (_WIDTHS * shape.hidden + 3 * shape.intermediate) * itemsize

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from evomerge.errors import UsageError
-from evomerge.merging.residence import available_memory
+from evomerge.memory import available_memory
 from evomerge.merging.tensors import TORCH_DTYPES
 from evomerge.search.config import SearchConfig
 from evomerge.search.plan import memory
@@ -59,6 +59,7 @@ class Needs:
         batches: task -> its largest batch.
         limits: memory to plan for.
         gpu: the GPU that the search would score on; None: the CPU.
+        workers: how many share this machine's main memory, each with models of its own.
     """
 
     def __init__(
@@ -70,19 +71,21 @@ class Needs:
         batches: Mapping[str, memory.Batch],
         limits: Limits,
         gpu: str | None,
+        workers: int = 1,
     ) -> None:
-        self.config, self.shape, self.batches, self.gpu = config, shape, batches, gpu
+        self.config, self.shape, self.batches, self.gpu, self.workers = config, shape, batches, gpu, workers
         self.methods = set(methods)
         self.itemsize = TORCH_DTYPES[config.evaluation.dtype].itemsize
         self.program = resident_memory()
         self.free_host = available_memory() + self.program if limits.host is None else limits.host
+        self.free_each = (self.free_host - (workers > 1) * self.program) // workers  # the search beside its workers
         self.free_device = limits.device
         if gpu and limits.device is None:
             self.free_device = torch.cuda.mem_get_info(torch.device(gpu))[0]
 
     def host(self) -> Need:
         """Main memory."""
-        about = {"program": self.program, "there_is": self.free_host, "itemsize": self.itemsize}
+        about = {"program": self.program, "there_is": self.free_each, "itemsize": self.itemsize}
         if self.gpu:
             return self._need(lambda resident: memory.beside_a_gpu(self.shape, **about, resident=resident))
         return self._need(
@@ -117,7 +120,7 @@ class Needs:
         The batches of the measurement may have been smaller than the search's: what these take more is reckoned.
         """
         kind = "cuda" if self.gpu else "cpu"
-        need, there_is = (host, self.free_host) if device is None else (device, self.free_device)
+        need, there_is = (host, self.free_each) if device is None else (device, self.free_device)
         parts = need.resident if need.chosen == "resident" else need.streamed
         left = None if there_is is None else there_is - sum(parts.lasting.values())
         large, small = 0, 0
@@ -134,8 +137,9 @@ class Needs:
 
     def findings(self, host: Need, device: Need | None) -> list[Finding]:
         """Hold the needs against what there is."""
-        hint = "write workers.memory=files, or fewer items"
-        found = [compare("main memory", host.peak, self.free_host, hint=hint)]
+        hint = "write workers.memory=files, fewer items" + (", or fewer workers" if self.workers > 1 else "")
+        whole = host.peak if self.workers == 1 else self.program + self.workers * host.peak  # the search, and workers
+        found = [compare("main memory", whole, self.free_host, hint=hint)]
         if device is not None:
             hint = "spread the model (evaluation.device_map=auto)"
             found.append(compare("GPU memory", device.peak, self.free_device, hint=hint))
@@ -154,7 +158,7 @@ class Needs:
         told = self.config.workers.memory
         if told != "auto":
             return "resident" if told == "resident" else "streamed"
-        room = memory.SHARE_OF_HOST * self.free_host
+        room = memory.SHARE_OF_HOST * self.free_each
         if self.gpu:
             room = memory.SHARE_OF_DEVICE * ((self.free_device or 0) - self.shape.parameters * self.itemsize)
         return "resident" if self.shape.weight_bytes <= room else "streamed"

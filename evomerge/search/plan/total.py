@@ -3,6 +3,7 @@
 This file knows nothing about how anything was measured.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,20 @@ from evomerge.search.racing import RacingSettings
 
 #: What is never the same twice: the range of a sum of many measured times is at least so wide.
 _LEAST_SPREAD = 0.1
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who scores: so many workers at a time, which share so many processors."""
+
+    workers: int = 1
+    processors: float = math.inf
+
+    def seconds(self, models: float, each: Cost) -> float:
+        """Return how long so many models take, of which one alone takes `each`."""
+        if self.workers == 1:
+            return models * each.seconds
+        return max(math.ceil(models / self.workers) * each.seconds, models * each.cpu / self.processors)
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,7 @@ def total(
     optimizer: str,
     asking: Cost,
     racing: RacingSettings | None,
+    crew: Crew = Crew(),
 ) -> Total:
     """Sum up a search.
 
@@ -72,6 +88,7 @@ def total(
         optimizer: its name.
         asking: what all its questions cost.
         racing: how candidates race; None: they do not.
+        crew: who scores.
     """
     spread = _spread(measured)
     begin = start + measured.start + measured.warming
@@ -84,9 +101,9 @@ def total(
             low, high = (measured.merge + scored for scored in raced(measured, items, racing))
             each = (low + high) * 0.5
         seconds = Range(
-            step.models.low * low.seconds * spread.low,
-            step.models.likely * each.seconds,
-            step.models.high * high.seconds * spread.high,
+            crew.seconds(step.models.low, low) * spread.low,
+            crew.seconds(step.models.likely, each),
+            crew.seconds(step.models.high, high) * spread.high,
         )
         phases.append(Phase(step.phase, seconds, step.models.likely * each.cpu))
     phases.append(Phase("optimizer", _around(asking.seconds, spread), asking.cpu))

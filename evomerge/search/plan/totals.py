@@ -1,6 +1,7 @@
 """The whole search by several optimizers, racing and not racing. This file knows nothing about memory."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import yaml
@@ -12,7 +13,7 @@ from evomerge.search.config import SearchConfig
 from evomerge.search.plan.asking import asking
 from evomerge.search.plan.cost import Cost
 from evomerge.search.plan.measured import Measured
-from evomerge.search.plan.total import Total, known, total
+from evomerge.search.plan.total import Crew, Total, known, total
 from evomerge.search.plan.work import Step
 
 
@@ -23,6 +24,7 @@ def totals(
     space: SearchSpace,
     *,
     start: Cost,
+    crew: Crew,
     baselines: int,
     candidates: int,
     others: Iterable[str],
@@ -37,13 +39,14 @@ def totals(
         work: the parts of the search.
         space: that the optimizer is asked about.
         start: what the program costs until its models are to be loaded.
+        crew: who scores.
         baselines, candidates: how many models are scored before the first question, and how many questions.
         others: names of other optimizers.
         seconds: about how long the questions to each optimizer may take.
         say: is told what is being done.
     """
     items = next(known(step.items) for step in work if step.phase == "candidates")
-    result: list[Total] = []
+    one, result = partial(total, measured, work, start=start, crew=crew), list[Total]()
     for name in dict.fromkeys((config.optimizer.name, *others)):
         say(f"asking {name}")
         options, scalarization = _options(config, name)
@@ -57,7 +60,7 @@ def totals(
         )
         for raced in (config.racing.enabled, not config.racing.enabled):
             racing = config.racing.settings if raced else None
-            result.append(total(measured, work, start=start, optimizer=name, asking=asked, racing=racing))
+            result.append(one(optimizer=name, asking=asked, racing=racing))
     return tuple(result)
 
 

@@ -10,7 +10,7 @@ Everything here is a pure function of numbers and a seed: it knows nothing about
 
 from evomerge.search.racing.estimates import Estimate
 from evomerge.search.racing.race import Race
-from evomerge.search.racing.references import references
+from evomerge.search.racing.references import References, references
 from evomerge.search.racing.settings import RacingSettings, Rule
 
-__all__ = ["Estimate", "Race", "RacingSettings", "Rule", "references"]
+__all__ = ["Estimate", "Race", "RacingSettings", "References", "Rule", "references"]

@@ -11,6 +11,42 @@ from evomerge.search.racing.claims import feasible
 from evomerge.search.racing.settings import Rule
 
 
+class References:
+    """`references` of complete trials that come one by one: only those are kept that may still be among them.
+
+    Args:
+        objectives, rule, at_most: as of `references`.
+    """
+
+    def __init__(self, objectives: Sequence[Objective], rule: Rule, at_most: int) -> None:
+        self._objectives, self._rule, self._at_most = objectives, rule, at_most
+        self._kept: dict[int, Sequence[float]] = {}
+        self._inside = False  # whether those lie below no floor; else all do
+
+    def add(self, number: int, scores: Sequence[float]) -> None:
+        """Take in a complete trial."""
+        if self._rule != "front":
+            known = {**self._kept, number: scores}
+            self._kept = {best: known[best] for best in references(self._objectives, self._rule, known, 1)}
+            return
+        if feasible(self._objectives, scores) != self._inside:
+            if self._inside:
+                return
+            self._kept, self._inside = {}, True
+        if not any(self._covers(known, scores) for known in self._kept.values()):
+            self._kept = {n: known for n, known in self._kept.items() if not self._covers(scores, known)}
+            self._kept[number] = scores
+
+    def now(self) -> list[int]:
+        """Return the references among all trials so far."""
+        return references(self._objectives, self._rule, self._kept, self._at_most)
+
+    def _covers(self, one: Sequence[float], other: Sequence[float]) -> bool:
+        """Say whether scores are as good as others on every task."""
+        triples = zip(self._objectives, one, other, strict=True)
+        return all(objective.normalise(a) >= objective.normalise(b) for objective, a, b in triples)
+
+
 def references(
     objectives: Sequence[Objective], rule: Rule, scores: Mapping[int, Sequence[float]], at_most: int
 ) -> list[int]:

@@ -5,23 +5,31 @@ about what the jobs mean.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from evomerge.evaluation.types import Split
 from evomerge.optimizers.base import Failure
-from evomerge.search.workers import Job, Scored, Scorer, WorkerPool
+from evomerge.search.workers.base import Factory, Job, Scored, WorkerPool
 
 
 @dataclass(frozen=True)
 class Activity:
-    """A worker's device and what it does: the trial's number, None while it waits, and since when (monotonic)."""
+    """A worker's name and what it does: the trial's number, None while it waits, and since when (monotonic)."""
 
-    device: str
+    worker: str
     number: int | None
     split: Split | None
     items: int
     since: float
+
+
+def longest(activities: Sequence[Activity], most: int) -> list[Activity]:
+    """Return the activities, of more than `most` those that score for longest: the others are soon something else."""
+    if len(activities) <= most:
+        return list(activities)
+    return sorted(activities, key=lambda activity: (activity.number is None, activity.since))[:most]
 
 
 class Workbench:
@@ -35,29 +43,34 @@ class Workbench:
         """Return what each worker does."""
         return list(self._doing.values())
 
-    def start(self, factory: Callable[[str], Scorer], devices: Sequence[str]) -> None:
+    def start(self, factory: Factory, devices: Sequence[str], say: Callable[[str], None]) -> Mapping[str, Any]:
         """Make one worker a device."""
-        self._pool.start(factory, devices)
-        for device in self._pool.idle():
-            self._rest(device)
+        settings = self._pool.start(factory, devices, say)
+        for worker in self._pool.idle():
+            self._rest(worker)
+        return settings
+
+    def close(self) -> None:
+        """End the workers."""
+        self._pool.close()
 
     def idle(self) -> list[str]:
-        """Return the devices of the workers that have nothing to do."""
+        """Return the names of the workers that have nothing to do."""
         return self._pool.idle()
 
-    def submit(self, device: str, job: Job) -> None:
+    def submit(self, worker: str, job: Job) -> None:
         """Give an idle worker a job."""
-        self._pool.submit(device, job)
+        self._pool.submit(worker, job)
         items = sum(len(ids) for ids in job.items.values())
-        self._doing[device] = Activity(device, job.number, job.split, items, time.monotonic())
+        self._doing[worker] = Activity(worker, job.number, job.split, items, time.monotonic())
 
     def poll(self, timeout: float | None = None) -> list[tuple[Job, Scored | Failure]]:
         """Wait for results."""
         found = self._pool.poll(timeout)
-        for device in self._pool.idle():
-            if self._doing[device].number is not None:
-                self._rest(device)
+        for worker in self._pool.idle():
+            if worker not in self._doing or self._doing[worker].number is not None:
+                self._rest(worker)
         return found
 
-    def _rest(self, device: str) -> None:
-        self._doing[device] = Activity(device, None, None, 0, time.monotonic())
+    def _rest(self, worker: str) -> None:
+        self._doing[worker] = Activity(worker, None, None, 0, time.monotonic())

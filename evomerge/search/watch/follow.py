@@ -6,7 +6,7 @@ is still to be scored: candidates, finalists, report. This file knows nothing ab
 
 import math
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +15,7 @@ from evomerge.evaluation.types import Split
 from evomerge.search.config import Budget, Selection
 from evomerge.search.finalists import finalists
 from evomerge.search.record import Record, Trial
+from evomerge.search.results import estimates
 from evomerge.search.watch.pace import Range, time_left
 from evomerge.search.watch.standing import Standing, standing
 
@@ -87,8 +88,9 @@ class Follower:
     def __init__(self, outline: Outline, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.outline, self.clock, self.started = outline, clock, clock()
         self.snapshot = Snapshot("baselines", 0, self._planned(), 0, None, {}, None, None, self.started)
-        self._seen: set[tuple[int, str]] = set()
+        self._seen = 0
         self._results: deque[tuple[float, int]] = deque(maxlen=WINDOW)  # seconds and items of each
+        self._of_candidates = 0  # items of candidates on the search split
         self._size = (0, 0)
         self._openings: int | None = None  # of the report, before this start
         self._latest: str | None = None  # the split of the last result of this start
@@ -105,7 +107,9 @@ class Follower:
             return self.snapshot
         now = self.clock()
         for trial, split in new:
-            items = sum(score.items for score in trial.scores.get(split, {}).values())  # type: ignore[call-overload]
+            items = sum(score.items for score in trial.scores.get(split, {}).values())
+            if trial.kind == "candidate" and split == "search":
+                self._of_candidates += items
             if self._last is not None:
                 self._results.append((now - self._last, items))
                 self._last, self._latest = now, split
@@ -128,43 +132,36 @@ class Follower:
         self.snapshot = self._take(record, self.clock())
         return self.snapshot
 
-    def _new(self, record: Record) -> list[tuple[Trial, str]]:
+    def _new(self, record: Record) -> list[tuple[Trial, Split]]:
         """Return the results that were not there before, as (trial, split), a failure as one on the search split."""
-        new: list[tuple[Trial, str]] = []
-        for trial in record.trials.values():
-            for split in [*trial.scores, *(["search"] if trial.failure else [])]:
-                if (trial.number, split) not in self._seen:
-                    self._seen.add((trial.number, split))
-                    new.append((trial, split))
-        return new
+        new, self._seen = record.results[self._seen :], len(record.results)
+        return [(record.trials[number], split or "search") for number, split in new]
 
     def _rank(self, record: Record, split: Split) -> None:
-        self._standing = standing(record, split)
+        worth = None if record.totals.asked.keys() <= {"base", "expert"} else estimates(record)
+        self._standing = standing(record, split, worth)
         if self._standing is not None and self._standing.best is not None:
-            self._finalists = len(finalists(record, self.outline.selection))
+            self._finalists = len(finalists(record, self.outline.selection, worth))
 
     def _take(self, record: Record, now: float) -> Snapshot:
-        trials = record.trials.values()
-        done = [trial for trial in trials if trial.outcome is not None]
-        candidates = [trial for trial in done if trial.kind == "candidate"]
-        mine = [sum(s.items for s in trial.scores.get("search", {}).values()) for trial in candidates]
-        each = sum(mine) / len(mine) if mine else float(self.outline.items["search"])
-        used = sum(s.items for trial in trials for s in trial.scores.get("search", {}).values())
-        spent = sum(trial.seconds for trial in trials)
-        left = self._candidates_left(len(candidates), used, spent, each, spent / len(done) if done else 0.0)
-        phase = self._phase(record, len(candidates), left)
+        totals = record.totals
+        done, candidates = totals.told.total(), totals.told["candidate"]
+        used, spent = totals.items["search"], totals.seconds
+        each = self._of_candidates / candidates if candidates else float(self.outline.items["search"])
+        left = self._candidates_left(candidates, used, spent, each, spent / done if done else 0.0)
+        phase = self._phase(record, candidates, left)
         if phase in ("selection", "report"):
             left = 0
-        ahead = max(self.outline.baselines - (len(done) - len(candidates)), 0)
+        ahead = max(self.outline.baselines - (done - candidates), 0)
         work = None if left is None else self._work(record, phase, ahead, left, each)
         seconds, items = [s for s, _ in self._results], [i for _, i in self._results]
         return Snapshot(
             phase=phase,
-            done=len(done),
-            planned=None if left is None else len(done) + ahead + left,
-            scored=sum(score.items for trial in trials for tasks in trial.scores.values() for score in tasks.values()),
+            done=done,
+            planned=None if left is None else done + ahead + left,
+            scored=totals.items.total(),
             ahead=None if work is None else work[0],
-            failures=dict(Counter(trial.failure.kind for trial in trials if trial.failure)),
+            failures=dict(totals.failures),
             standing=self._standing,
             left=None if work is None else time_left(seconds, items, *work),
             taken=now,
@@ -202,9 +199,9 @@ class Follower:
         """Return how many items are still to be scored, and for how many models."""
         outline = self.outline
         fixed = record.of_kind("base", "expert")
-        kinds = {trial.kind for trial in record.of_kind("uniform", "untuned", "random")}
+        kinds = record.totals.asked.keys() & {"uniform", "untuned", "random"}
         reported = len(record.reported) or len(fixed) + len(kinds) + outline.selection.chosen
-        on = {split: sum(split in trial.scores for trial in record.trials.values()) for split in outline.items}
+        on = record.totals.models
         selection = max(max(self._finalists, len(fixed) + outline.selection.finalists) - on["selection"], 0)
         if phase == "report":
             selection = 0

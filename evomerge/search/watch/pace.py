@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from scipy import stats
 
@@ -36,9 +37,14 @@ def time_left(seconds: Sequence[float], items: Sequence[float], left: float, mod
     rate = math.fsum(seconds) / scored
     residuals = (s - rate * i for s, i in zip(seconds, items, strict=True))
     variance = math.fsum(residual * residual for residual in residuals) / (count - 1)
-    spread = float(stats.t.ppf(0.975, count - 1)) * math.sqrt(variance * (models + count * (left / scored) ** 2))
+    spread = _student(count - 1) * math.sqrt(variance * (models + count * (left / scored) ** 2))
     expected = rate * left
     return Range(max(expected - spread, 0.0), expected, expected + spread)
+
+
+@lru_cache
+def _student(freedom: int) -> float:
+    return float(stats.t.ppf(0.975, freedom))
 
 
 def clock_text(seconds: float) -> str:

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from evomerge.search.watch.activity import Activity
+from evomerge.search.watch.activity import Activity, longest
 from evomerge.search.watch.follow import Outline, Snapshot
 from evomerge.search.watch.pace import clock_text, range_text
 from evomerge.search.watch.standing import Row, Standing
@@ -22,6 +22,8 @@ FRAME, COLUMNS, ROWS = 60, 50, 16
 WIDEST = 110
 #: With more tasks than this only the joined score is shown.
 TASKS = 6
+#: Of more workers than this only a few are shown, those that score for longest.
+WORKERS, FEW = 8, 3
 
 PHASES = {"baselines": "scoring baselines", "search": "searching", "selection": "selection split", "report": "report"}
 
@@ -41,6 +43,10 @@ def panel(
     if shown.standing is not None:
         parts += [_table(shown.standing, width, height), _front(shown.standing, width)]
     parts.append(_failures(shown))
+    if len(workers) > WORKERS:
+        waiting = sum(activity.number is None for activity in workers)
+        parts.append(Text(f"{len(workers)} workers: {len(workers) - waiting} score, {waiting} wait; longest at it:"))
+        workers = longest(workers, FEW)
     parts += [_worker(activity, now) for activity in workers]
     body = Group(*parts)
     if width < FRAME:
@@ -114,5 +120,5 @@ def _failures(shown: Snapshot) -> Text:
 def _worker(activity: Activity, now: float) -> Text:
     passed = clock_text(max(now - activity.since, 0.0))
     if activity.number is None:
-        return Text(f"{activity.device}: waits, {passed}")
-    return Text(f"{activity.device}: model {activity.number} on {activity.items} {activity.split} items, {passed}")
+        return Text(f"{activity.worker}: waits, {passed}")
+    return Text(f"{activity.worker}: model {activity.number} on {activity.items} {activity.split} items, {passed}")

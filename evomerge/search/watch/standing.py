@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from evomerge.evaluation.types import Split
 from evomerge.reporting.tables import are_shares
 from evomerge.search.record import Record, Trial
-from evomerge.search.results import by_estimate, estimates, front, mean_normalised, selected
+from evomerge.search.results import Estimate, by_estimate, estimates, front, mean_normalised, selected
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Standing:
     front: int
 
 
-def standing(record: Record, split: Split = "search") -> Standing | None:
+def standing(record: Record, split: Split = "search", worth: Mapping[int, Estimate] | None = None) -> Standing | None:
     """Return where a search stands, None before base and experts have their scores.
 
-    On the search split scores are what they are worth (`results.estimates`), so that the best is not flattered.
+    On the search split scores are what they are `worth` (`results.estimates`), so that the best is not flattered.
     """
-    if not any(trial.kind not in ("base", "expert") for trial in record.trials.values()):
+    if record.totals.asked.keys() <= {"base", "expert"}:
         return None
-    worth = estimates(record)
+    worth = estimates(record) if worth is None else worth
 
     def row(trial: Trial) -> Row:
         if split == "search":

@@ -17,11 +17,13 @@ from typing import Any
 
 from evomerge import __version__
 from evomerge.search.record import Record
-from evomerge.search.watch.activity import Activity
+from evomerge.search.watch.activity import Activity, longest
 from evomerge.search.watch.follow import Follower
 from evomerge.search.watch.standing import Row
 
 STATUS_VERSION = 1
+#: Of more workers those that score for longest are listed.
+WORKERS = 50
 
 #: Seconds between two looks at what has changed, and the longest between two writings.
 LOOK, BEAT = 1.0, 10.0
@@ -98,6 +100,7 @@ class StatusFile:
         outline, shown = self._follower.outline, self._follower.snapshot
         now, standing = self._follower.clock(), shown.standing
         ended = self._state is not None
+        workers = [] if ended else self._doing()
         left = None if shown.left is None or ended else shown.left.after(now - shown.taken)
         return {
             "version": STATUS_VERSION,
@@ -126,7 +129,9 @@ class StatusFile:
             "best": None if standing is None or standing.best is None else _row(standing.best),
             "baselines": [] if standing is None else [_row(row) for row in standing.baselines],
             "front": 0 if standing is None else standing.front,
-            "workers": [] if ended else [_worker(activity, now) for activity in self._doing()],
+            "scoring": sum(activity.number is not None for activity in workers),
+            "idle": sum(activity.number is None for activity in workers),
+            "workers": [_worker(activity, now) for activity in longest(workers, WORKERS)],
         }
 
 
@@ -135,7 +140,7 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _worker(activity: Activity, now: float) -> dict[str, Any]:
-    doing: dict[str, Any] = {"device": activity.device, "state": "idle" if activity.number is None else "scoring"}
+    doing: dict[str, Any] = {"name": activity.worker, "state": "idle" if activity.number is None else "scoring"}
     if activity.number is not None:
         doing |= {"number": activity.number, "split": activity.split, "items": activity.items}
     return {**doing, "seconds": round(max(now - activity.since, 0.0), 1)}

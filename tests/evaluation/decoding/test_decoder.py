@@ -92,6 +92,20 @@ def test_a_window_shorter_than_the_prompt_is_refused():
         together(decoder, *reversed(rows_of([60])), 10)
 
 
+@pytest.mark.parametrize("shared", [0, 30])
+def test_a_model_in_bfloat16_has_keys_and_values_in_float32(shared):
+    model = model_of("llama").bfloat16()
+    prefix, rows = rows_of([9, 5, 5, 1, 12], shared)
+    decoding = Decoder(model).start(rows, prefix, 3)
+    logits = decoding.logits()
+    assert logits.dtype == torch.bfloat16
+    assert {part.dtype for pair in decoding._memory._slots for part in pair} == {torch.float32}
+    whole = model.float()  # the same weights: what differs is rounding alone
+    for row, found in zip(rows, logits, strict=True):
+        expected = alone(whole, row, 1)[0]
+        torch.testing.assert_close(found.float(), expected, atol=0.1 * float(expected.abs().max()), rtol=0.0)
+
+
 def test_rows_leave_without_disturbing_others():
     model = model_of("llama")
     prefix, rows = rows_of([9, 5, 5, 1, 12, 7], 20)

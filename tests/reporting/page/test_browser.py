@@ -330,3 +330,33 @@ def test_a_page_prints(show):
     )
     view.run("window.dispatchEvent(new Event('afterprint'))")
     assert view.run("return document.documentElement.dataset.theme") == "dark"
+
+
+def test_a_sweep_compares_its_groups(show):
+    data = page_data(runs=4, candidates=10)
+    first = {"name": "cmaes <b>", "runs": [0, 1], "scores": [0.9, 0.8], "mean": 0.85, "low": 0.7, "high": 1.0}
+    cost = {"candidates": 10, "seconds": 60.0}
+    second = {"name": "random", "runs": [2], "scores": [0.5], "mean": 0.5, "low": 0.4, "high": 0.6}
+    behind = {"mean": 0.35, "low": 0.1, "high": 0.6, "p": 0.004}
+    data["comparison"] = {
+        "split": "selection",
+        "groups": [{**first, **cost, "behind": None}, {**second, **cost, "behind": behind}],
+        "left_out": [3],
+    }
+    browser = show(data)
+    rows = browser.run(
+        """return [...document.querySelectorAll('#optimizers tbody tr')]
+        .map((row) => [...row.children].map((cell) => cell.innerText))"""
+    )
+    assert [row[0] for row in rows] == ["cmaes <b>", "random"]
+    assert rows[0][2].split("\n") == ["0.85", "0.70 to 1.00"]
+    assert rows[1][4:7] == ["+0.35\n+0.10 to +0.60", "worse", "0.004"]
+    assert browser.run("return document.querySelectorAll('#optimizers .seed').length") == 3
+    words = browser.run("return document.querySelector('#optimizers').textContent")
+    assert "say nothing about other seeds" in words
+    assert data["runs"][3]["name"] in words
+    assert browser.run("return [...document.querySelectorAll('#nav a')].some((a) => a.hash === '#optimizers')")
+
+
+def test_a_single_run_has_no_groups(show):
+    assert show(page_data(candidates=5)).run("return document.querySelector('#optimizers')") is None

@@ -7,6 +7,8 @@ from evomerge.config import compose
 from evomerge.errors import UsageError
 from evomerge.search.config import SearchConfig
 from evomerge.search.plan import Limits, Plan, make_plan, print_plan
+from evomerge.search.plan.make import crew_of
+from evomerge.search.plan.needs import THIS_MACHINE
 from tests.search.plan.test_shape import QWEN
 from tests.search.runs import SMALL
 
@@ -111,3 +113,28 @@ def test_estimates_hold_against_a_real_search(tmp_path):
     ratios = bench("zoo", ["experiment=quickstart", "budget.candidates=6"], tmp_path, 20.0)["ratios"]
     assert 0.7 < ratios["cpu"] < 1.3
     assert 0.9 < ratios["peak"] < 1.1
+
+
+def test_who_scores_is_found_out_as_a_search_does_it():
+    def crew(*overrides: str, limits: Limits = THIS_MACHINE) -> int:
+        return crew_of(
+            SearchConfig.from_dict(compose([*SMALL, "evaluation.device=cpu", *overrides])[0]), limits
+        ).workers
+
+    assert [crew(), crew("workers=spawned", "workers.devices=3"), crew("workers.devices=[cpu, cpu]")] == [1, 3, 2]
+    assert [crew("workers=ray"), crew("workers=ray", "workers.devices=8")] == [1, 8]  # no cluster is begun for a plan
+    assert crew("workers.devices=4", limits=Limits(device=10**10)) == 4
+    with pytest.raises(UsageError, match="in_process is one worker, not 2"):
+        crew("workers=in_process", "workers.devices=2")
+
+
+def test_several_workers_take_memory_each(tmp_path):
+    one, three = (
+        plan(tmp_path, f"workers.devices={workers}", measured=False, limits=Limits(host=100 * 10**9))
+        for workers in (1, 3)
+    )
+    assert one.host.peak == pytest.approx(three.host.peak, rel=0.05)
+    said = [next(finding.text for finding in found.findings if finding.what == "main memory") for found in (one, three)]
+    needed = [float(text.split()[1]) for text in said]
+    assert 3 * needed[0] < needed[1] < 4.5 * needed[0]
+    assert any("3 workers score at a time" in note for note in three.notes)

@@ -2,7 +2,7 @@ import pytest
 
 from evomerge.search.plan.cost import Cost
 from evomerge.search.plan.measured import Measured, Memory, Point
-from evomerge.search.plan.total import raced, total
+from evomerge.search.plan.total import Crew, raced, total
 from evomerge.search.plan.work import Range, Step
 from evomerge.search.racing import RacingSettings
 
@@ -62,3 +62,21 @@ def test_a_race_is_between_one_block_and_all_blocks():
     candidates = next(phase for phase in found.phases if phase.name == "candidates").seconds
     assert candidates.low < candidates.likely < candidates.high
     assert found.racing
+
+
+def test_several_workers_take_less_time_as_far_as_there_are_processors():
+    each = Cost(7.0, 3.5)
+    assert Crew().seconds(30, each) == 30 * 7
+    assert Crew(4, 8).seconds(30, each) == 8 * 7  # rounds of four
+    assert Crew(4, 1).seconds(30, each) == 30 * 3.5  # one processor has all their work to do
+    assert Crew(4, 8).seconds(2, each) == 7
+
+    def seconds(**crew):
+        found = total(
+            measured(), STEPS, start=Cost(3, 1), optimizer="tpe", asking=Cost(6, 6), racing=None, crew=Crew(**crew)
+        )
+        return {phase.name: phase.seconds.likely for phase in found.phases}
+
+    alone, several = seconds(), seconds(workers=3, processors=16)
+    assert several["candidates"] == pytest.approx(alone["candidates"] / 3)
+    assert [several[name] for name in ("start", "optimizer")] == [alone[name] for name in ("start", "optimizer")]

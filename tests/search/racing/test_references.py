@@ -1,9 +1,10 @@
 """Whom a candidate runs against."""
 
+import numpy as np
 import pytest
 
 from evomerge.optimizers import Objective
-from evomerge.search.racing import references
+from evomerge.search.racing import References, references
 
 GOALS = [Objective("math", 0.0, 1.0), Objective("code", 0.0, 1.0, weight=3.0)]
 SCORES = {4: (0.9, 0.1), 2: (0.5, 0.5), 9: (0.1, 0.8), 7: (0.4, 0.4), 8: (0.5, 0.5), 3: (0.89, 0.12)}
@@ -36,3 +37,17 @@ def test_those_below_a_floor_are_left_out_while_there_are_others():
 
 def test_nothing_known_yet():
     assert references(GOALS, "front", {}, 8) == []
+
+
+@pytest.mark.parametrize("rule", ["front", "weighted_sum", "maximin"])
+@pytest.mark.parametrize("floor", [None, 0.4])
+def test_kept_one_by_one_they_are_those_of_all(rule, floor):
+    goals = [Objective("math", 0.1, 0.9, floor=floor), GOALS[1], Objective("chat", 0.3, 0.2)]
+    for seed in range(20):
+        known, kept = {}, References(goals, rule, 4)
+        assert kept.now() == []
+        for number, row in enumerate(np.random.default_rng(seed).integers(0, 7, size=(40, 3)) / 8):
+            scores = tuple(row.tolist())
+            known[number * 7 % 41] = scores
+            kept.add(number * 7 % 41, scores)
+            assert kept.now() == references(goals, rule, known, 4)

@@ -21,9 +21,6 @@ class SlowPool(FormulaPool):
         super().__init__(fail)
         self.seconds = seconds
 
-    def start(self, factory, devices):
-        pass
-
     def score(self, job):
         time.sleep(self.seconds)
         return super().score(job)
@@ -59,7 +56,7 @@ def watched(path: Path, *, seconds=0.0, fail=(), out, config=None, on=lambda rec
         observers = Observers(terminal, [log, status], say=terminal.say)
         search: Search | None = None
         try:
-            workers.start(lambda device: None, ["one"])
+            workers.start(None, ["one"], print)
 
             def watch(record):
                 observers(record)

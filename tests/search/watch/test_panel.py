@@ -110,3 +110,10 @@ def test_names_are_not_markup():
 def test_without_colour_the_bar_still_shows_how_far():
     [line] = [line for line in drawn().splitlines() if "━" in line]
     assert (line.count("━"), line.count("┄")) == (32, 60)
+
+
+def test_of_many_workers_those_that_score_for_longest():
+    many = [Activity(f"w{i}", 100 + i if i % 10 else None, "search", 8, 900.0 + i * 7 % 50) for i in range(50)]
+    shown = drawn(workers=many)
+    assert "50 workers: 45 score, 5 wait; longest at it:" in shown
+    assert [line.split()[1] for line in shown.splitlines() if "items, " in line] == ["w43:", "w36:", "w29:"]

@@ -60,7 +60,8 @@ def test_polling_a_search_that_is_then_asked_to_end(tmp_path):
     assert data["models"]["left"] == data["models"]["planned"] - data["models"]["done"] > 0
     left = data["seconds_left"]
     assert 0 < left["low"] <= left["expected"] <= left["high"]
-    assert data["workers"][0]["device"] == "one"
+    assert data["workers"][0]["name"] == "one"
+    assert data["scoring"] + data["idle"] == 1
     process.terminate()
     process.join(30)
     data = read(tmp_path)

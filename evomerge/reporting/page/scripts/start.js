@@ -3,7 +3,7 @@
 document.getElementById("tools").append(themeSwitch());
 if (RUNS.length) {
   pickRun(0);
-  [glance, front, preference, progress, layersView, importance, items, health, cost].forEach((show) => show());
+  [glance, optimizers, front, preference, progress, layersView, importance, items, health, cost].forEach((show) => show());
 } else {
   document.getElementById("main").append(element("h1", {}, DATA.title), element("p", { class: "empty" }, "There is no run in this report."));
 }
