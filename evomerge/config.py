@@ -4,13 +4,18 @@ own program, and what is wrong with an override.
 This file knows nothing about what the configuration says.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import evomerge
 from evomerge.errors import UsageError, WorkError, nearest
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 
 def conf_dir() -> Path:
@@ -40,6 +45,17 @@ def compose(overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
             own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
             return cast(dict[str, Any], OmegaConf.to_container(own, resolve=True)), directory
     except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(explain_override(error)) from None
+
+
+def parse_overrides(words: Sequence[str]) -> dict[str, Override]:
+    """Return word -> what Hydra reads in it; `UsageError` for one that it cannot read."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return dict(zip(words, OverridesParser.create().parse_overrides(list(words)), strict=True))
+    except HydraException as error:
         raise UsageError(explain_override(error)) from None
 
 

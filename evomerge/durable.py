@@ -4,7 +4,8 @@ This file knows nothing about what the lines say.
 """
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from evomerge.errors import SAFE, WorkError
@@ -23,6 +24,22 @@ def append_line(file: int, line: bytes, *, sync: bool = True) -> None:
             os.fsync(file)
     except OSError:
         os.ftruncate(file, size)
+        raise
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield where to write a file that takes the place of `path`: a reader sees the old one or the new, never a half.
+
+    Where that fails nothing is left of it, which would take the room that other files still have.
+    """
+    temporary = path.with_name(path.name + ".new")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
         raise
 
 

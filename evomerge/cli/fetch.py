@@ -12,7 +12,7 @@ from typing import Any
 
 from evomerge.cli.quiet import quiet
 from evomerge.cli.words import Commands, add_command
-from evomerge.config import compose, explain_override
+from evomerge.config import compose, parse_overrides
 from evomerge.errors import UsageError, WorkError
 
 EXAMPLES = """
@@ -72,21 +72,15 @@ def run(options: argparse.Namespace) -> int:
 
 def _configurations(words: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the configurations that the words describe, one for each that needs other models or tasks."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
     for word in words:
         if word.startswith("-"):
             raise UsageError(f"fetch: {word!r} is no override; write key=value words as for a search")
-    try:
-        overrides = OverridesParser.create().parse_overrides(list(words))
-    except HydraException as error:
-        raise UsageError(explain_override(error)) from None
+    overrides = parse_overrides(words)
     choices = [
         [f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()]
         if one.is_sweep_override()
         else [word]
-        for word, one in zip(words, overrides, strict=True)
+        for word, one in overrides.items()
     ]
     seen: set[str] = set()
     for chosen in itertools.product(*choices):

@@ -17,6 +17,7 @@ from evomerge.cli.launched import WithoutHydrasLine, by_launcher, launched
 from evomerge.cli.quiet import quiet
 from evomerge.cli.termination import raising_terminated
 from evomerge.cli.words import Commands, add_command, print_next
+from evomerge.config import parse_overrides
 from evomerge.errors import SAFE, EvomergeError, UsageError, WorkError, nearest
 from evomerge.search.workers.turns import turn
 
@@ -171,8 +172,5 @@ def sweep_words(words: Sequence[str]) -> list[str]:
 
 
 def _overrides(words: Sequence[str]) -> dict[str, Override]:
-    """Return word -> what Hydra reads in it, of those that are overrides."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    overrides = [word for word in words if word[:1] == "~" or ("=" in word and word[:1] != "-")]
-    return dict(zip(overrides, OverridesParser.create().parse_overrides(overrides), strict=True))
+    """Return `parse_overrides` of those words that are overrides."""
+    return parse_overrides([word for word in words if word[:1] == "~" or ("=" in word and word[:1] != "-")])

@@ -21,6 +21,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from evomerge.durable import replacing
+
 #: The user attribute by which a trial is known to its owner; Optuna numbers trials in the order in which they came.
 NUMBER = "trial"
 _LOCK_SUFFIX = ".lock"
@@ -153,9 +155,8 @@ def _write(path: Path, name: str, objectives: Sequence[str], trials: Sequence[Mi
         frozen = trial.frozen(end)
         study.add_trial(frozen)
         end = frozen.datetime_complete or end
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines.logs))
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines.logs))
 
 
 class _Lines(BaseJournalBackend):  # type: ignore[misc]  # mypy does not follow Optuna

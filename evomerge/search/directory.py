@@ -21,14 +21,13 @@ This file knows nothing about how a search goes on.
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from evomerge.durable import unwritable
+from evomerge.durable import replacing, unwritable
 from evomerge.errors import UsageError, WorkError
 from evomerge.search.config import differing_key, value_at_key
 from evomerge.search.fronts import front_data
@@ -198,17 +197,10 @@ def outcomes_of(directory: RunDirectory, data: Mapping[str, Any]) -> Path:
 def write_text(path: Path, text: str) -> None:
     """Write a small file so that a reader sees the old text or the new, never a half."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()  # or it would take the room that other files still have
-        raise
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _reason(error: Exception) -> str:

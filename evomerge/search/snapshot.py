@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from evomerge import __version__
+from evomerge.durable import replacing
 from evomerge.search.ledger import LEDGER_VERSION, Ledger
 
 SNAPSHOT_VERSION = 1
@@ -59,15 +60,9 @@ class Snapshots:
         header = {**_self(), "facts": facts, "size": size, "digest": self._ledger.digest(size)}
         arrays: list[np.ndarray[Any, Any]] = []
         text = json.dumps({**header, "state": packed(state, arrays)}, allow_nan=True)
-        temporary = self.path.with_name(self.path.name + ".new")
-        try:
-            with temporary.open("wb") as file:
-                named: dict[str, Any] = {f"{_ARRAY}{i}": array for i, array in enumerate(arrays)}
-                np.savez(file, text=np.frombuffer(text.encode(), dtype=np.uint8), **named)
-            temporary.replace(self.path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        named: dict[str, Any] = {f"{_ARRAY}{i}": array for i, array in enumerate(arrays)}
+        with contextlib.suppress(OSError), replacing(self.path) as temporary, temporary.open("wb") as file:
+            np.savez(file, text=np.frombuffer(text.encode(), dtype=np.uint8), **named)
         now = self._clock()
         self._next = now + max(INTERVAL, (now - begun) / EFFORT)
 

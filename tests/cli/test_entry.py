@@ -51,6 +51,8 @@ def test_statuses(monkeypatch, capsys, error, status, words):
         (["search", "tasks=[gsm8k,mbppp]"], "did you mean 'mbpp'?"),
         (["search", "~tasks.zoo_cod"], "~tasks.zoo_cod: there is no such key; did you mean 'tasks.zoo_code'?"),
         (["search", "seed=1,2"], "several values are a sweep, evomerge search -m ..."),
+        (["search", "-m", "seed=[1"], "'[1' cannot be read; is a bracket or a quote missing?"),
+        (["fetch", "seed=[1"], "'[1' cannot be read; is a bracket or a quote missing?"),
         (["search", "hydra/launcher=slurm"], "hydra/launcher=slurm: no such launcher here; "),
         (["search", "hydra/launcher=slurm"], "(Slurm: pip install 'evomerge[cluster]')"),
         (["search", "hydra.launcher.partitn=gpu"], "hydra.launcher.partitn: no such key; what else sbatch has"),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge import __version__
+from evomerge.durable import replacing
 from evomerge.search.record import Record
 from evomerge.search.watch.activity import Activity, longest
 from evomerge.search.watch.follow import Follower
@@ -92,9 +93,8 @@ class StatusFile:
             self._written, self._at = state, now
 
     def _write(self) -> None:
-        temporary = self._path.with_name(self._path.name + ".new")
-        temporary.write_text(json.dumps(self._data(), indent=1) + "\n", encoding="utf-8")
-        temporary.replace(self._path)  # not forced to the disk: it is worth nothing after a crash
+        with replacing(self._path) as temporary:  # not forced to the disk: it is worth nothing after a crash
+            temporary.write_text(json.dumps(self._data(), indent=1) + "\n", encoding="utf-8")
 
     def _data(self) -> dict[str, Any]:
         outline, shown = self._follower.outline, self._follower.snapshot

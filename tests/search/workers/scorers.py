@@ -19,6 +19,22 @@ def job(number, *items):
     return Job(number, RECIPE, "search", {"a": items or ("i",)})
 
 
+def run(pool, numbers, until=60.0, wait=None, during=lambda found: None):
+    """Have all numbers scored; return what was found. `during` is called before each wait for results."""
+    left, found, end = list(numbers), {}, time.monotonic() + until
+    while len(found) < len(numbers):
+        assert time.monotonic() < end, found
+        for worker in pool.idle():
+            if left:
+                pool.submit(worker, job(left.pop(0)))
+        during(found)
+        for done, outcome in pool.poll(wait):
+            assert done.number not in found, "scored twice"
+            found[done.number] = outcome
+    assert pool.poll() == []
+    return found
+
+
 @dataclass(frozen=True)
 class Trouble:
     """A factory of scorers; `first` and `always`: number -> what happens the first time, or each time.

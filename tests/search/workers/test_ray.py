@@ -4,6 +4,7 @@ import importlib.util
 import os
 import time
 from contextlib import closing
+from functools import partial
 
 import pytest
 
@@ -13,8 +14,9 @@ from evomerge.search.config import Evaluation, RaySettings
 from evomerge.search.workers import ray_pool
 from evomerge.search.workers.base import Scored
 from evomerge.search.workers.ray_pool import RayPool
+from tests.search.workers import scorers
 from tests.search.workers.ray_hosts import ENVIRONMENT, Hosts
-from tests.search.workers.scorers import Trouble, job
+from tests.search.workers.scorers import Trouble
 
 pytestmark = [
     pytest.mark.slow,
@@ -59,20 +61,8 @@ def started(cluster, factory, said, *, wanted=2, patience=60.0, job_seconds=None
     return pool
 
 
-def run(pool, numbers, until=90.0, during=lambda found: None):
-    """Have all numbers scored; return what was found."""
-    left, found, end = list(numbers), {}, time.monotonic() + until
-    while len(found) < len(numbers):
-        assert time.monotonic() < end, found
-        for worker in pool.idle():
-            if left:
-                pool.submit(worker, job(left.pop(0)))
-        during(found)
-        for done, outcome in pool.poll(1.0):
-            assert done.number not in found, "scored twice"
-            found[done.number] = outcome
-    assert pool.poll() == []
-    return found
+#: Ray takes its time to put another actor in the place of one.
+run = partial(scorers.run, until=90.0, wait=1.0)
 
 
 def both(pool):

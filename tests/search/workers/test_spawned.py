@@ -15,27 +15,12 @@ from evomerge.optimizers.base import Failure
 from evomerge.search.workers import supervised
 from evomerge.search.workers.base import Scored
 from evomerge.search.workers.spawned import SpawnedPool
-from tests.search.workers.scorers import Trouble, job
+from tests.search.workers.scorers import Trouble, job, run
 
 
 @pytest.fixture
 def said():
     return []
-
-
-def run(pool, numbers, until=60.0):
-    """Have all numbers scored; return what was found."""
-    left, found, end = list(numbers), {}, time.monotonic() + until
-    while len(found) < len(numbers):
-        assert time.monotonic() < end, found
-        for worker in pool.idle():
-            if left:
-                pool.submit(worker, job(left.pop(0)))
-        for done, outcome in pool.poll():
-            assert done.number not in found, "scored twice"
-            found[done.number] = outcome
-    assert pool.poll() == []
-    return found
 
 
 def test_every_job_is_scored_once_and_by_all_workers(tmp_path, said):
