@@ -40,6 +40,7 @@ from evomerge.evaluation.decoding.stops import Endings, completing_tokens, token
 from evomerge.evaluation.decoding.streams import side_by_side
 from evomerge.evaluation.harness import InBatches, Pair, pair_of, windows_of
 from evomerge.evaluation.quiet import undisturbed
+from evomerge.evaluation.refusals import REFUSALS, reason
 from evomerge.evaluation.types import MAX_GEN_TOKS, Likelihood, Response
 
 #: Steps between two looks at the tokens: looking makes a GPU wait.
@@ -95,9 +96,8 @@ def load_model(
                     model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
                 if device_map is not None:
                     spread(model, device_map, offload_folder)
-        except (OSError, ValueError, KeyError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UsageError(f"model {path} cannot be loaded: {first[:300]}") from None
+        except (OSError, *REFUSALS) as error:
+            raise UsageError(f"model {path} cannot be loaded: {reason(error)}") from None
         if device_map is None:
             model.to(device)
         else:

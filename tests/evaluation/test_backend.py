@@ -1,3 +1,5 @@
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -268,6 +270,26 @@ def test_refusals(backend, model_dir, tmp_path):
         load_model(model_dir, dtype="float31")
     with pytest.raises(UsageError, match="cannot be loaded"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hidden_size": "x"}, "Field 'hidden_size' expected int, got str"),
+        ({"num_attention_heads": 7}, "not a multiple of the number of attention heads"),
+        ({"num_attention_heads": 0}, "modulo by zero"),
+        ({"hidden_act": "nope"}, "'nope'"),
+    ],
+)
+@pytest.mark.parametrize("weights", [True, False])
+def test_a_config_that_is_none(model_dir, tmp_path, change, words, weights):
+    directory = shutil.copytree(model_dir, tmp_path / "model")
+    config = directory / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+    with pytest.raises(UsageError, match="cannot be loaded") as caught:
+        load_model(directory, weights=weights)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_no_noise(backend, capfd):

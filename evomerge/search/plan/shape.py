@@ -11,19 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from evomerge.checkpoints import ModelPool
 from evomerge.checkpoints.reference import ModelReference, resolve
 from evomerge.errors import UsageError, refuse_unknown
 from evomerge.evaluation.quiet import undisturbed
+from evomerge.evaluation.refusals import REFUSALS, reason
 from evomerge.merging.residence import pool_bytes
 from evomerge.merging.tensors import TORCH_DTYPES
 from evomerge.recipes import Layout
 
-# What transformers raises for a config that is none.
-_REFUSALS = (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError)
 #: Keys of `models.shape` that are not the config's own.
 _OWN = ("dtype", "torch_dtype")
 
@@ -107,8 +105,8 @@ class Shape:
         try:
             with undisturbed(), torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(config)
-        except (*_REFUSALS, RuntimeError) as error:
-            raise UsageError(f"models.shape: transformers cannot build it: {_one_line(error)}") from None
+        except (*REFUSALS, RuntimeError) as error:
+            raise UsageError(f"models.shape: transformers cannot build it: {reason(error)}") from None
         elements = {name: tensor.numel() for name, tensor in model.named_parameters()}  # tied ones once
         return cls(
             layout=Layout.of(elements),
@@ -143,8 +141,8 @@ def _config(family: str, data: Mapping[str, Any], where: str) -> Any:
     try:
         with undisturbed():
             return AutoConfig.for_model(family, **data)
-    except _REFUSALS as error:
-        raise UsageError(f"{where}: transformers does not understand it: {_one_line(error)}") from None
+    except REFUSALS as error:
+        raise UsageError(f"{where}: transformers does not understand it: {reason(error)}") from None
 
 
 def _language_model(config: Any) -> dict[str, int]:
@@ -158,7 +156,3 @@ def _language_model(config: Any) -> dict[str, int]:
         "vocabulary": int(text.vocab_size),
         "cache_values": 2 * int(text.num_hidden_layers) * int(heads) * int(size),
     }
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

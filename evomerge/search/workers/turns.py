@@ -7,10 +7,11 @@ that count processors.
 
 import fcntl
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +28,8 @@ T = TypeVar("T")
 def turn(at_once: int | None) -> Iterator[None]:
     """Wait until fewer than `at_once` jobs of this user search on this host; then see a job's part of it alone.
 
-    Raises `UsageError` if GPUs are visible, but too few for each job to have one.
+    Raises `UsageError` if GPUs are visible, but too few for each job to have one, and where somebody else's files are
+    in the place of the locks.
     """
     if at_once is None:
         yield
@@ -51,7 +53,11 @@ def turn(at_once: int | None) -> Iterator[None]:
 def _take(at_once: int) -> tuple[int, int]:
     """Return a place that nobody had, and the open file that holds it."""
     folder = Path(tempfile.gettempdir(), f"evomerge-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()  # the folder of temporary files is everybody's: another user may have made it, or a link
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise UsageError(f"{folder}: is not a folder of yours; remove it, or set TMPDIR to another place")
     files = [os.open(folder / f"place-{place}-of-{at_once}", os.O_RDWR | os.O_CREAT, 0o600) for place in range(at_once)]
     taken = None
     try:

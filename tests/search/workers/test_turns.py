@@ -53,3 +53,21 @@ def test_too_few_gpus_and_no_turns_at_all(monkeypatch: pytest.MonkeyPatch) -> No
         pass
     with turn(None):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+@pytest.mark.parametrize("thing", ["link", "file", "another's"])
+def test_locks_lie_in_a_folder_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thing: str) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    place = tmp_path / f"evomerge-{os.getuid()}"
+    if thing == "link":
+        (tmp_path / "elsewhere").mkdir()
+        place.symlink_to(tmp_path / "elsewhere")
+    elif thing == "file":
+        place.write_text("")
+    else:
+        place.mkdir()
+        if os.getuid():
+            pytest.skip("only root can give a folder away")
+        os.chown(place, 12345, 12345)
+    with pytest.raises(UsageError, match="is not a folder of yours"), turn(1):
+        pass
