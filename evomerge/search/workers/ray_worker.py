@@ -6,7 +6,9 @@ Its answers are those of `serving.py`. This file knows nothing about scoring, no
 import os
 import pickle
 import socket
+from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from evomerge.errors import UsageError
@@ -33,7 +35,8 @@ class RayWorker:
     def __init__(self, folder: str, environment: Mapping[str, str]) -> None:
         for name, value in environment.items():
             os.environ.setdefault(name, value)
-        self._folder, self._lines = folder, list[str]()
+        self._folder = folder
+        self._lines = deque[str]()  # of both threads, that of the scorer and that of the signs
 
     def sign(self) -> Sign:
         """Show that the process lives."""
@@ -55,5 +58,8 @@ class RayWorker:
         return [answer(self._scorer, job)]
 
     def _taken(self) -> tuple[str, ...]:
-        lines, self._lines = self._lines, []
+        lines = []
+        with suppress(IndexError):
+            while True:
+                lines.append(self._lines.popleft())
         return tuple(lines)

@@ -101,7 +101,10 @@ def test_the_head_is_killed(alone, tmp_path):
         process = start(run, f"workers.ray.address={hosts.address}", "workers.devices=1")
         wait_for(run, 10, process)
         hosts.kill_head()
+        (worker,) = actors()
+        worker.suspend()  # its candidate takes long: the search might end before it sees that the head is gone
         out, _ = process.communicate(timeout=200)
+        worker.resume()
     finally:
         hosts.close()
     assert process.returncode == 1
