@@ -117,7 +117,8 @@ def without_times(data):
 
 
 def test_a_sweep_writes_one_run_a_job_and_opens_the_report_once(tmp_path):
-    words = search_arguments(tmp_path / "unused", "-m", "optimizer=random,sobol", "seed=2")
+    few = ("budget.candidates=1", "items={search: 3, selection: 3, report: 3}", "baselines.untuned=[]")
+    words = search_arguments(tmp_path / "unused", "-m", "optimizer=random,sobol", "seed=2", *few)
     done = here(*words, f"hydra.sweep.dir={tmp_path}/sweep")
     assert done.returncode == 0, done.stderr
     runs = sorted(path.parent for path in (tmp_path / "sweep").rglob("ledger.jsonl"))

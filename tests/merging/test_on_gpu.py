@@ -77,6 +77,7 @@ def test_infinite_weights_are_refused_by_name(family: Family) -> None:
         Merger(family, "resident").merge(recipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize("method", ["dare_ties", "slerp"])
 def test_two_mergers_that_hold_a_part_each(family: Family, method: str, memory: Memory) -> None:

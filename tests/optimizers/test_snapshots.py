@@ -56,7 +56,7 @@ def played(optimizer, turns, *, workers, objectives, moments, path):
         ("cmaes", box(12), 150, {"covariance": "full", "population": 6}),
         ("m2n2", box(4, ("a", "b")), 80, {}),
         ("map", box(3, ("a", "b")), 30, {}),
-        ("bayesian_map", box(6), 30, {}),
+        pytest.param("bayesian_map", box(6), 30, {}, marks=pytest.mark.slow),
         pytest.param("saasgp", box(3), 30, {}, marks=pytest.mark.slow),
     ],
 )
