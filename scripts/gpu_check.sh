@@ -47,10 +47,11 @@ fi
 fields="name,memory.total,driver_version,clocks.max.sm,clocks.max.mem"
 [ -n "$interpret" ] || step "device" 30 nvidia-smi --query-gpu="$fields" --format=csv
 step "torch" 60 "$python" -c "import torch, triton; print(torch.__version__, triton.__version__, torch.version.cuda)"
-spread=()
-"$python" -c "import xdist" 2>/dev/null && [ -z "$interpret" ] && spread=(-n 8)
+how=()
+[ -n "$interpret" ] || how=(-m "")  # the slow ones too, which are slow in the interpreter
+"$python" -c "import xdist" 2>/dev/null && [ -z "$interpret" ] && how+=(-n 8)
 tests=(tests/merging/kernels tests/merging/test_on_gpu.py tests/merging/test_engine.py tests/evaluation/decoding)
-step "bits" 180 "$python" -m pytest -q -p no:cacheprovider ${spread[@]+"${spread[@]}"} "${tests[@]}"
+step "bits" 180 "$python" -m pytest -q -p no:cacheprovider ${how[@]+"${how[@]}"} "${tests[@]}"
 step "speed: the kernel" 200 "$python" scripts/bench_gpu.py $interpret --json "$out/bench_gpu.json"
 if grep -q -- '"--device"' scripts/bench_merge.py 2>/dev/null && [ -z "$interpret" ]; then
     pool="$(mktemp -d)"
