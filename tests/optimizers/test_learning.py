@@ -13,12 +13,12 @@ def median_regret(name):
     return np.median([min(1 - quadratic(p.vector)[0] for p in run) for run in runs])
 
 
-@pytest.mark.parametrize("name", ["cmaes", "tpe"])
+@pytest.mark.parametrize("name", ["cmaes", pytest.param("tpe", marks=pytest.mark.slow)])
 def test_it_beats_random_search(name):
     assert median_regret(name) < 0.2 * median_regret("random")
 
 
-@pytest.mark.parametrize("name", ["cmaes", "tpe"])
+@pytest.mark.parametrize("name", ["cmaes", pytest.param("tpe", marks=pytest.mark.slow)])
 def test_it_improves_on_its_starting_point_under_noise(name):
     """Scores of 64 items in 12 dimensions: the last points proposed are better than the start."""
 

@@ -124,6 +124,7 @@ def test_gp_joined_by_a_scalarization():
     assert min(abs(p.vector[0] - 0.5) for p in last) < 0.03
 
 
+@pytest.mark.slow
 def test_gp_goes_on_in_another_process_after_a_replay_that_asks_it_little():
     optimizer = Gp(Problem(box(3, ("a", "b")), goals(), seed=5), startup=4)
     drive(optimizer, 7)

@@ -130,10 +130,10 @@ class StoppedError(Exception):
     ("optimizer", "stages", "racing"),
     [
         ("random", STAGES[:1], {"enabled": False}),
-        ("tpe", STAGES[:1], RACING),
+        pytest.param("tpe", STAGES[:1], RACING, marks=pytest.mark.slow),
         ("cmaes", STAGES, {"enabled": False}),
         ("cmaes", STAGES, RACING),
-        ("m2n2", STAGES, RACING),
+        pytest.param("m2n2", STAGES, RACING, marks=pytest.mark.slow),
     ],
 )
 def test_stopped_after_any_event_it_ends_as_if_undisturbed(tmp_path, optimizer, stages, racing):
