@@ -301,7 +301,7 @@ class Record:
         """Take in one more event.
 
         Args:
-            event: plain data; the recipe in it may be JSON text (`events.read`).
+            event: plain data; the recipe in it may be JSON text (`ledger.parse`).
             recipe: the recipe in it, where it is at hand; it is kept until the trial is told.
         """
         match event["event"]:

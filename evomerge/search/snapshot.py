@@ -19,6 +19,7 @@ import numpy as np
 
 from evomerge import __version__
 from evomerge.durable import replacing
+from evomerge.search.directory import RunDirectory
 from evomerge.search.ledger import LEDGER_VERSION, Ledger
 
 SNAPSHOT_VERSION = 1
@@ -39,7 +40,7 @@ class Snapshots:
     """
 
     def __init__(self, ledger: Ledger, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.path = ledger.path.with_name("snapshot.npz")
+        self.path = RunDirectory(ledger.path.parent).snapshot
         self._ledger, self._clock = ledger, clock
         self._next = clock() + INTERVAL
 
